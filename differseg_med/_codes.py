@@ -1,0 +1,169 @@
+"""Every code that a user can meet, declared once: kind, cause and remedy. Codes are stable API.
+
+``E_`` codes end a case, ``W_`` codes are recorded beside the result. The study codes follow the
+rule "bad input never yields a plausible result".
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+__all__ = ["CODES", "Code", "Kind"]
+
+
+class Kind(enum.Enum):
+    """What a code is about."""
+
+    USAGE = "usage"
+    STUDY = "study"
+    OUTPUT = "output"
+    BUNDLE = "bundle"
+    MODEL = "model"
+    WARNING = "warning"
+
+    @property
+    def exit_status(self) -> int:
+        """Process exit status when this kind of error ends a command."""
+        return _EXIT_STATUS[self]
+
+
+_EXIT_STATUS = {
+    Kind.USAGE: 2,
+    Kind.BUNDLE: 2,
+    Kind.STUDY: 5,
+    Kind.OUTPUT: 4,
+    Kind.MODEL: 4,
+    Kind.WARNING: 0,
+}
+
+
+@dataclass(frozen=True)
+class Code:
+    """One code.
+
+    Attributes:
+        name: the code itself, such as ``E_GAP``.
+        kind: what it is about; decides the exit status.
+        cause: what was found, in one sentence.
+        remedy: what the user can do, in one sentence.
+        lenient: whether ``--lenient`` turns the refusal into a corrected volume with a warning.
+    """
+
+    name: str
+    kind: Kind
+    cause: str
+    remedy: str
+    lenient: bool = False
+
+
+def _codes(kind: Kind, rows: str) -> list[Code]:
+    """Read rows of ``NAME | cause | remedy``; a ``*`` after the name marks a lenient row."""
+    found = []
+    for row in filter(None, (line.strip() for line in rows.strip().splitlines())):
+        name, cause, remedy = (part.strip() for part in row.split("|"))
+        found.append(Code(name.rstrip("*"), kind, cause, remedy, lenient=name.endswith("*")))
+    return found
+
+
+_USAGE = """
+E_PATH | A path that was given does not exist or cannot be read. | Check the path and its permissions.
+E_OPTION | An option or argument has a value that is not allowed. | See the command's --help.
+E_EXTRA | An optional package is needed and not installed. | Install the extra that the message names.
+E_MODALITY | A modality name is not declared. | Use one of the names that the message lists.
+E_BUNDLE | No bundle of that name or path was found. | List the bundles with: differseg-med bundles.
+E_CODE | That code does not exist. | List the codes with: differseg-med explain --all.
+"""
+
+_STUDY = """
+E_EMPTY | Nothing in the study can serve as an image series. | Check that the folder holds DICOM image files or NIfTI volumes; what was scanned is in the message.
+E_PATIENT_MIX | More than one patient was found in one study. | Give one patient per folder; split the export and run again.
+E_CORRUPT | A file is damaged, truncated or its header contradicts its content. | Export the file again from the archive.
+E_GAP* | A slice is missing inside a series. | Export the series again; --lenient resamples by the true positions.
+E_DUP | Two different slices lie at the same position. | Export one time point, echo or reconstruction, or choose one with --modality NAME=SERIES.
+E_NO_POSITION | A slice has no ImagePositionPatient or ImageOrientationPatient. | Export the series again with its geometry.
+E_NO_SPACING | PixelSpacing is absent, so millimetres are unknown. | Export the original series, not a secondary capture.
+E_ORIENTATION | A series mixes slice orientations, so it is not one stack. | Choose one stack with --modality NAME=SERIES, or export it alone.
+E_FOR_MIX | One series holds more than one frame of reference. | Export the series again; its slices cannot be placed together.
+E_TOO_FEW | The series has too few slices to be a volume. | Choose another series, or a 2D bundle.
+E_DECODER | The pixel data is compressed in a way that no installed decoder reads. | Install the decoder that the message names.
+E_UNSUPPORTED | The object is an image of a kind that is not read. | Convert it to a supported SOP class or choose another series.
+E_SIZE | The image would need more memory than is allowed, or more than its file can hold. | Check the header; raise the limit only for files that you trust.
+E_GEOMETRY | The geometry is not finite, has no volume or does not fit the array. | Check the affine, the spacing and the shape.
+E_SERIES_MISSING | The series that was asked for is not in the study. | List the series with: differseg-med inspect STUDY.
+E_AMBIGUOUS | Several series or files fit one modality. | Choose with --modality NAME=SERIES_NUMBER, UID or DIR, or with a rules file.
+E_MISSING_MODALITY | A modality that the bundle requires is not in the study. | Add the series, or choose a bundle that does not need it.
+E_FRAME | Two modalities lie in different frames of reference. | Register them first, or use --register rigid.
+E_REGISTRATION | Registration between two frames did not reach the stated quality. | Look at both series; register them by hand.
+E_OVERLAP | The fields of view overlap too little. | Check that both series show the same body part.
+E_PET_UNITS | The PET unit cannot be turned into SUVbw. | Export the PET in BQML or GML.
+E_PET_CORRECTION | The PET is not corrected for attenuation or decay. | Export the corrected reconstruction.
+E_PET_META | A value needed for SUVbw is absent or impossible. | Give it on the command line with --pet; it is recorded.
+E_PET_TIME | The injection time does not fit the scan time. | Give the times on the command line with --pet; they are recorded.
+E_XFORM | qform and sform of a NIfTI file disagree. | Choose with --nifti-xform sform or qform.
+E_NIFTI | The NIfTI header or its values are not usable. | Check the file with another tool and write it again.
+E_DIMENSIONS | An image has another number of dimensions than is needed. | Give one 3D volume per modality.
+E_VALUES | The image holds NaN or infinite values. | Replace them with the modality's background value.
+E_CHANNELS | The image has another number of channels than the bundle takes. | Check the order and the number of modalities in the bundle's metadata.
+E_SPACING_RANGE | The spacing is outside the range that the bundle was made for. | Use another bundle, or resample on purpose beforehand.
+E_SEGMENTATION | A segmentation or contour object cannot be placed on the reference grid. | Check that it references this series or frame.
+"""
+
+_OUTPUT = """
+E_WRITE | The output could not be written. | Check the folder, its permissions and the free space.
+E_READBACK | What was written differs from the mask when it is read back. | The file was removed; please report this with the geometry that the message gives.
+E_EXISTS | The output exists already. | Choose another --out, or use --overwrite.
+E_NO_FRAME | The reference series has no frame of reference, so a DICOM SEG cannot be placed. | Write NIfTI instead with --formats nifti.
+"""
+
+_BUNDLE = """
+E_CONFIG | A bundle configuration is wrong. | Correct the key that the message names.
+E_DATALIST | A datalist is wrong or names files that are not there. | Correct the entry that the message names, or give --dataset_dir.
+E_WEIGHTS | The weights do not fit the network or could not be loaded. | Use the weights that belong to this bundle.
+E_METADATA | The bundle's metadata is incomplete or contradicts its configuration. | Correct metadata.json at the place that the message names.
+E_TRUST | The bundle is not one of this distribution and its configuration can run code. | Read its configuration, then use --trust-bundle.
+"""
+
+_MODEL = """
+E_INPUT_SHAPE | The network got an input of another shape than it takes. | Give (batch, channels, *space) with the channels that the message names.
+E_ALL_ABSENT | Every modality was declared absent. | Give at least one modality.
+E_NETWORK | A network was configured in a way that cannot be built. | Correct the argument that the message names.
+E_INTERNAL | Something went wrong that should not. | Run again with --debug and report the traceback.
+"""
+
+_WARNING = """
+W_DUP | Slices that stand twice were dropped. | Nothing, unless the number surprises.
+W_SPACING | Slices are unevenly spaced; the volume was resampled by true positions. | Check the result at the place where the spacing changes.
+W_NO_HU | The CT has no rescale values, so its numbers may not be Hounsfield units. | Export the original series.
+W_GAP | A gap was bridged by resampling because --lenient was given. | Do not trust the volume inside the gap.
+W_TILT | The gantry was tilted; the affine is sheared. | Nothing: geometry is handled exactly.
+W_LOCALIZER | Localizer images were left out. | Nothing.
+W_SKIPPED | Objects that are not images were left out. | Nothing, unless an image is among them.
+W_SPLIT | One series held several stacks and was split. | Address one as NAME@key=value.
+W_PADDING | Padding pixels were filled with the modality's background. | Nothing.
+W_STUDY_MIX | The series come from more than one study. | Check that they belong together.
+W_TIME_APART | The series were taken more than 24 hours apart. | Check that they belong together.
+W_LOSSY | An image was compressed with loss. | Prefer the original.
+W_ABSENT | An optional modality is absent. | Nothing: the network is made for it; expect less certainty.
+W_FOV | A modality covers only part of the reference. | Check the result outside its field of view.
+W_PET_WEIGHT | The patient's weight is unusual. | Check the header.
+W_PET_HALF_LIFE | The half-life differs from the nuclide's by more than 1 %. | Check the header.
+W_PET_UPTAKE | The uptake time is under 30 minutes. | Check the times.
+W_PET_TIME | The injection time was taken as the day before. | Check the times.
+W_PET_OVERRIDE | A PET value was given on the command line. | Nothing: it is recorded.
+W_REGISTERED | A modality was registered to the reference. | Look at the overlay before you use the result.
+W_UNTRAINED | The bundle has no trained weights. | Train it, or give weights with --weights.
+"""
+
+CODES: dict[str, Code] = {
+    code.name: code
+    for kind, rows in (
+        (Kind.USAGE, _USAGE),
+        (Kind.STUDY, _STUDY),
+        (Kind.OUTPUT, _OUTPUT),
+        (Kind.BUNDLE, _BUNDLE),
+        (Kind.MODEL, _MODEL),
+        (Kind.WARNING, _WARNING),
+    )
+    for code in _codes(kind, rows)
+}

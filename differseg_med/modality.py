@@ -1,0 +1,109 @@
+"""What a modality IS, declared once: DICOM code, unit, intensity rule and background.
+
+A bundle's metadata says which modalities it takes, in which order; everything else (loader keys,
+intensity transforms, series rules, tables in the docs) is derived from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from differseg_med.errors import UsageError
+
+__all__ = ["MODALITIES", "Intensity", "Modality", "get_modalities", "get_modality"]
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How stored values become network input.
+
+    Attributes:
+        rule: ``window`` maps [low, high] to [0, 1] linearly and clips; ``zscore`` clips to the
+            given percentiles of the foreground (voxels that differ from the background) and
+            subtracts its mean and divides by its standard deviation.
+        low: lower bound, in the modality's unit (``window``) or percent (``zscore``).
+        high: upper bound, likewise.
+    """
+
+    rule: Literal["window", "zscore"]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of image.
+
+    Attributes:
+        name: key used in bundles, datalists and on the command line.
+        title: name for people.
+        dicom: DICOM Modality (0008,0060), or None for images that never come as DICOM.
+        unit: unit of the stored values after rescaling (UCUM where there is one).
+        intensity: rule that brings values to the network's range.
+        background: value outside the field of view, in `unit`.
+        channels: number of input channels.
+    """
+
+    name: str
+    title: str
+    dicom: str | None
+    unit: str
+    intensity: Intensity
+    background: float = 0.0
+    channels: int = 1
+
+
+_MR = Intensity("zscore", 0.5, 99.5)
+
+
+def _mr(name: str, title: str) -> Modality:
+    return Modality(name, title, "MR", "1", _MR)
+
+
+MODALITIES: dict[str, Modality] = {
+    m.name: m
+    for m in (
+        Modality("ct", "CT", "CT", "[hnsf'U]", Intensity("window", -160.0, 240.0), -1024.0),
+        Modality("pet", "FDG PET", "PT", "g/ml{SUVbw}", Intensity("window", 0.0, 15.0)),
+        _mr("mr_t1", "MR T1"),
+        _mr("mr_t1c", "MR T1 post contrast"),
+        _mr("mr_t2", "MR T2"),
+        _mr("mr_flair", "MR FLAIR"),
+        _mr("mr_dwi", "MR diffusion weighted"),
+        Modality(
+            "mr_adc",
+            "MR apparent diffusion coefficient",
+            "MR",
+            "um2/s",
+            Intensity("window", 0.0, 3000.0),
+        ),
+    )
+}
+
+
+def get_modality(name: str) -> Modality:
+    """Return a declared modality.
+
+    Raises:
+        UsageError: ``E_MODALITY`` when the name is not declared.
+    """
+    try:
+        return MODALITIES[name]
+    except KeyError:
+        raise UsageError(
+            "E_MODALITY", f"modality {name!r} is unknown; known are {', '.join(MODALITIES)}"
+        ) from None
+
+
+def get_modalities(names: Iterable[str]) -> tuple[Modality, ...]:
+    """Return the declared modalities in the given order.
+
+    Raises:
+        UsageError: ``E_MODALITY`` when a name is not declared or stands twice.
+    """
+    found = tuple(get_modality(name) for name in names)
+    if len(set(found)) != len(found) or not found:
+        raise UsageError("E_MODALITY", f"modalities must be distinct and at least one: {names!r}")
+    return found
