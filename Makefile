@@ -1,0 +1,56 @@
+# Everything a newcomer needs. Each target makes .venv by itself when it is missing or out of date.
+#
+#   make demo               train a small bundle, segment a DICOM study, write SEG and report
+#   make demo STUDY=DIR     the same with a study of your own
+#   make test               every test that needs nothing but the repository
+#   make lint               style, types and architecture
+#   make bundles            write the rendered bundles and reference pages again
+#   make bench              speed benchmarks
+#
+# TORCH is installed before everything else. Which build of it you get (CPU or CUDA) is decided by
+# pip's own configuration: on Linux a plain index gives the CUDA build; a CPU wheel that pip finds
+# through PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL has the higher version and wins.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint bundles bench clean
+
+help:
+	@sed -n 's/^#   \(make .*\)/  \1/p' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Python 3.10 or later is needed; choose one with: make PYTHON=python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/differseg-med demo $(if $(STUDY),--study "$(STUDY)")
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bundles: $(READY)
+	$(BIN)/differseg-med explain --all --markdown > docs/reference/codes.md
+
+bench: $(READY)
+	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist runs out
