@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["CODES", "Code", "Kind"]
+__all__ = ["CODES", "Code", "Kind", "codes_page"]
 
 
 class Kind(enum.Enum):
@@ -167,3 +167,25 @@ CODES: dict[str, Code] = {
     )
     for code in _codes(kind, rows)
 }
+
+_PAGE_HEAD = """# Codes
+
+Every code that a command or a `status.json` can show. Codes are stable: programs may rely on them.
+`E_` codes end a case, `W_` codes are recorded beside the result. A code marked *lenient* becomes a
+corrected volume and a warning with `--lenient`. One code: `differseg-med explain CODE`.
+
+This page is made from the code table by `make bundles`; do not edit it by hand.
+"""
+
+
+def codes_page() -> str:
+    """The reference page of all codes, in Markdown."""
+    parts = [_PAGE_HEAD]
+    for kind in Kind:
+        parts.append(f"\n## {kind.value.capitalize()} (exit status {kind.exit_status})\n\n")
+        parts.append("| code | what was found | what to do |\n|-|-|-|\n")
+        for code in CODES.values():
+            if code.kind is kind:
+                mark = " *lenient*" if code.lenient else ""
+                parts.append(f"| `{code.name}`{mark} | {code.cause} | {code.remedy} |\n")
+    return "".join(parts)
