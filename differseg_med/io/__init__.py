@@ -1,5 +1,47 @@
-"""Files in and out: DICOM studies, NIfTI, DICOM SEG. The only package that knows these formats."""
+"""Files in and out: DICOM studies, NIfTI, DICOM SEG. The only package that knows these formats.
+
+Importing this package is cheap: each name is imported from its private module at first use, so that
+listing a study never pays for SimpleITK, highdicom or nibabel.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from differseg_med.io._study import Instance, Series, Skipped, Study
 
-__all__ = ["Instance", "Series", "Skipped", "Study"]
+if TYPE_CHECKING:
+    from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
+    from differseg_med.io._resample import resample
+
+__all__ = [
+    "Instance",
+    "Series",
+    "Skipped",
+    "Study",
+    "read_nifti",
+    "read_nifti_header",
+    "resample",
+    "write_nifti",
+]
+
+_LAZY = {
+    "read_nifti": "_nifti",
+    "read_nifti_header": "_nifti",
+    "resample": "_resample",
+    "write_nifti": "_nifti",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its private module at first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,34 @@
+"""Size limits that are checked before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from differseg_med.errors import StudyError
+
+__all__ = ["DEFLATE_RATIO", "MAX_VOXELS", "check_voxels"]
+
+MAX_VOXELS = 2**30
+"""Largest volume that is read: 4 GiB as float32, which is 4096 slices of 512 x 512."""
+
+DEFLATE_RATIO = 1032
+"""Deflate cannot compress by more than this factor, so a larger claim is a lie."""
+
+
+def check_voxels(shape: Sequence[int], limit: int = MAX_VOXELS) -> int:
+    """Return the number of voxels.
+
+    Args:
+        shape: sizes of the array.
+        limit: largest number of voxels that is allowed.
+
+    Raises:
+        StudyError: ``E_SIZE`` when there are more than the limit.
+    """
+    voxels = math.prod(int(n) for n in shape)
+    if voxels > limit:
+        raise StudyError(
+            "E_SIZE", f"the header claims {voxels} voxels {tuple(shape)}, allowed are {limit}"
+        )
+    return voxels
