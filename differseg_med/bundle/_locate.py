@@ -1,0 +1,166 @@
+"""Which bundles there are and what their metadata says; reads JSON only, never torch or MONAI."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from differseg_med.errors import BundleError, UsageError
+from differseg_med.modality import get_modalities
+
+__all__ = ["BundleInfo", "find_bundle", "list_bundles"]
+
+ENVIRONMENT = "DIFFERSEG_BUNDLES"
+"""Environment variable with further folders of bundles, separated as in PATH."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_METADATA = Path("configs", "metadata.json")
+_WEIGHTS = ("models/model.safetensors", "models/model.pt")
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """What a bundle says about itself.
+
+    Attributes:
+        name: name of its folder.
+        root: its folder.
+        metadata: content of ``configs/metadata.json``.
+        modalities: names in channel order.
+        required: modalities without which a study is refused.
+        reference: the modality whose grid results are given on.
+        spatial_dims: 2 or 3.
+        spacing: spacing of the grid that the network works on, in mm; None for the reference's.
+        weights: trained weights inside the bundle, None if it has none.
+        trusted: whether the bundle belongs to this distribution.
+    """
+
+    name: str
+    root: Path
+    metadata: Mapping[str, Any] = field(repr=False)
+    modalities: tuple[str, ...]
+    required: tuple[str, ...]
+    reference: str
+    spatial_dims: int
+    spacing: tuple[float, float, float] | None
+    weights: Path | None
+    trusted: bool
+
+    @property
+    def version(self) -> str:
+        """The bundle's own version."""
+        return str(self.metadata["version"])
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Modalities that may be absent."""
+        return tuple(name for name in self.modalities if name not in self.required)
+
+
+def find_bundle(name_or_path: str | Path) -> BundleInfo:
+    """Find a bundle by its folder, or by name.
+
+    Names are looked for in the folders of ``DIFFERSEG_BUNDLES``, then in this distribution.
+
+    Args:
+        name_or_path: a name such as ``sts_petctmr``, or a folder with ``configs/metadata.json``.
+
+    Raises:
+        UsageError: ``E_BUNDLE`` naming what there is.
+        BundleError: ``E_METADATA`` when the metadata cannot be used.
+    """
+    text = str(name_or_path)
+    by_name = Path(text).name == text and text not in {"", ".", ".."}
+    folders = [place / text for place, _ in _places()] if by_name else []
+    for folder in [*folders, Path(text)]:
+        if (folder / _METADATA).is_file():
+            return _read(folder)
+    known = ", ".join(sorted({folder.name for folder in _folders()})) or "none"
+    raise UsageError("E_BUNDLE", f"no bundle {text!r} was found; there are: {known}")
+
+
+def list_bundles() -> list[BundleInfo]:
+    """Every bundle that can be found by name, in order of name; the first of a name counts.
+
+    Raises:
+        BundleError: ``E_METADATA`` when a bundle's metadata cannot be used.
+    """
+    found: dict[str, BundleInfo] = {}
+    for folder in _folders():
+        if folder.name not in found:
+            found[folder.name] = _read(folder)
+    return [found[name] for name in sorted(found)]
+
+
+def _places() -> Iterator[tuple[Path, bool]]:
+    """Folders of bundles, and whether they belong to this distribution."""
+    for entry in filter(None, os.environ.get(ENVIRONMENT, "").split(os.pathsep)):
+        yield Path(entry), False
+    if (_PACKAGE / "_bundles").is_dir():
+        yield _PACKAGE / "_bundles", True
+    elif (_PACKAGE.parent / "pyproject.toml").is_file():  # a checkout, installed in place
+        yield _PACKAGE.parent / "bundles", True
+
+
+def _folders() -> Iterator[Path]:
+    for place, _ in _places():
+        for metadata in sorted(place.glob(f"*/{_METADATA.as_posix()}")):
+            yield metadata.parents[1]
+
+
+def _read(folder: Path) -> BundleInfo:
+    root = folder.resolve()
+    metadata = _parse(root)
+    try:
+        block = metadata["modalities"]
+        order = tuple(m.name for m in get_modalities(block["order"]))
+        image = metadata["network_data_format"]["inputs"]["image"]
+        channels = image["channel_def"]
+        spacing = metadata["work_grid"]["spacing_mm"]
+        info = BundleInfo(
+            name=root.name,
+            root=root,
+            metadata=metadata,
+            modalities=order,
+            required=tuple(block["required"]),
+            reference=str(block["reference"]),
+            spatial_dims=len(image["spatial_shape"]),
+            spacing=None if spacing is None else _three(spacing),
+            weights=next((root / name for name in _WEIGHTS if (root / name).is_file()), None),
+            trusted=any(own and root.parent == place.resolve() for place, own in _places()),
+        )
+        _check(info, [str(channels[str(index)]) for index in range(len(channels))])
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise BundleError("E_METADATA", f"metadata.json of {root.name}: {reason}") from error
+    return info
+
+
+def _parse(root: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads((root / _METADATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError("E_METADATA", f"metadata.json of {root.name}: {error}") from error
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("version"), str):
+        raise BundleError("E_METADATA", f"metadata.json of {root.name} has no 'version'")
+    return metadata
+
+
+def _check(info: BundleInfo, channels: list[str]) -> None:
+    widths = [m.name for m in get_modalities(info.modalities) for _ in range(m.channels)]
+    if channels != widths:
+        raise ValueError(f"channel_def says {channels}, modalities.order says {widths}")
+    if not set(info.required) <= set(info.modalities) or info.reference not in info.required:
+        raise ValueError("the reference must be required, and required modalities must be in order")
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    if not 0 < min(x, y, z) <= max(x, y, z) < math.inf:
+        raise ValueError(f"spacing_mm is {values}")
+    return x, y, z
