@@ -36,6 +36,7 @@ class BundleInfo:
         reference: the modality whose grid results are given on.
         spatial_dims: 2 or 3.
         spacing: spacing of the grid that the network works on, in mm; None for the reference's.
+        min_overlap: share of the reference's box that a modality must cover, where it is regional.
         weights: trained weights inside the bundle, None if it has none.
         trusted: whether the bundle belongs to this distribution.
     """
@@ -48,6 +49,7 @@ class BundleInfo:
     reference: str
     spatial_dims: int
     spacing: tuple[float, float, float] | None
+    min_overlap: Mapping[str, float]
     weights: Path | None
     trusted: bool
 
@@ -55,6 +57,11 @@ class BundleInfo:
     def version(self) -> str:
         """The bundle's own version."""
         return str(self.metadata["version"])
+
+    @property
+    def title(self) -> str:
+        """What the bundle is for, in a few words; its name if the metadata does not say."""
+        return str(self.metadata.get("name", self.name))
 
     @property
     def optional(self) -> tuple[str, ...]:
@@ -131,6 +138,7 @@ def _read(folder: Path) -> BundleInfo:
             reference=str(block["reference"]),
             spatial_dims=len(image["spatial_shape"]),
             spacing=None if spacing is None else _three(spacing),
+            min_overlap={key: float(v) for key, v in block.get("min_overlap", {}).items()},
             weights=next((root / name for name in _WEIGHTS if (root / name).is_file()), None),
             trusted=any(own and root.parent == place.resolve() for place, own in _places()),
         )
@@ -152,9 +160,9 @@ def _parse(root: Path) -> dict[str, Any]:
 
 
 def _check(info: BundleInfo, channels: list[str]) -> None:
-    widths = [m.name for m in get_modalities(info.modalities) for _ in range(m.channels)]
-    if channels != widths:
-        raise ValueError(f"channel_def says {channels}, modalities.order says {widths}")
+    expected = [m.title for m in get_modalities(info.modalities) for _ in range(m.channels)]
+    if channels != expected:
+        raise ValueError(f"channel_def says {channels}, modalities.order says {expected}")
     if not set(info.required) <= set(info.modalities) or info.reference not in info.required:
         raise ValueError("the reference must be required, and required modalities must be in order")
 

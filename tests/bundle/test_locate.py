@@ -17,9 +17,19 @@ from differseg_med.errors import BundleError, UsageError
 METADATA = {
     "version": "1.2.3",
     "network_data_format": {
-        "inputs": {"image": {"spatial_shape": [64, 64, 64], "channel_def": {"0": "pet", "1": "ct"}}}
+        "inputs": {
+            "image": {
+                "spatial_shape": ["8*n", "8*n", "8*n"],
+                "channel_def": {"0": "FDG PET", "1": "CT"},
+            }
+        }
     },
-    "modalities": {"order": ["pet", "ct"], "required": ["pet"], "reference": "pet"},
+    "modalities": {
+        "order": ["pet", "ct"],
+        "required": ["pet"],
+        "reference": "pet",
+        "min_overlap": {"ct": 0.3},
+    },
     "work_grid": {"spacing_mm": [4, 4, 4]},
 }
 
@@ -53,10 +63,11 @@ def test_metadata_becomes_info(bundles: Path) -> None:
         reference="pet",
         spatial_dims=3,
         spacing=(4.0, 4.0, 4.0),
+        min_overlap={"ct": 0.3},
         weights=root.resolve() / "models/model.pt",
         trusted=False,
     )
-    assert (info.version, info.optional) == ("1.2.3", ("ct",))
+    assert (info.version, info.optional, info.title) == ("1.2.3", ("ct",), "one")
 
 
 def test_a_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
