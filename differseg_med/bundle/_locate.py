@@ -160,7 +160,7 @@ def _parse(root: Path) -> dict[str, Any]:
 
 
 def _check(info: BundleInfo, channels: list[str]) -> None:
-    expected = [m.title for m in get_modalities(info.modalities) for _ in range(m.channels)]
+    expected = [m.name for m in get_modalities(info.modalities) for _ in range(m.channels)]
     if channels != expected:
         raise ValueError(f"channel_def says {channels}, modalities.order says {expected}")
     if not set(info.required) <= set(info.modalities) or info.reference not in info.required:

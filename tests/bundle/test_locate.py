@@ -20,7 +20,7 @@ METADATA = {
         "inputs": {
             "image": {
                 "spatial_shape": ["8*n", "8*n", "8*n"],
-                "channel_def": {"0": "FDG PET", "1": "CT"},
+                "channel_def": {"0": "pet", "1": "ct"},
             }
         }
     },
