@@ -1,1 +1,19 @@
-"""Empty so far."""
+"""Networks: the blocks, the encoders, and DifferSeg, which puts them together."""
+
+from differseg_med.networks._decoder import FrequencyGuidedDecoder
+from differseg_med.networks._differseg import DifferSeg, differseg
+from differseg_med.networks._encoders import Encoder, ResidualEncoder
+from differseg_med.networks._fusion import DifferentialPerceptionFusion
+from differseg_med.networks._operators import difference_operators
+from differseg_med.networks._receptive import ReceptiveFieldBlock
+
+__all__ = [
+    "DifferSeg",
+    "DifferentialPerceptionFusion",
+    "Encoder",
+    "FrequencyGuidedDecoder",
+    "ReceptiveFieldBlock",
+    "ResidualEncoder",
+    "difference_operators",
+    "differseg",
+]

@@ -1,0 +1,173 @@
+"""Differential perception fusion (DPF): several modalities of one level become one map.
+
+Implements DPF as in the authors' public code, extended to n dimensions and any number of
+modalities, and to modalities that are absent.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from differseg_med.errors import ModelError
+from differseg_med.networks._layers import (
+    LocalMean,
+    Spec,
+    act_layer,
+    conv,
+    conv_norm,
+    default_norm,
+)
+from differseg_med.networks._operators import difference_operators
+
+__all__ = ["DifferentialPerceptionFusion"]
+
+
+class DifferentialPerceptionFusion(nn.Module):
+    """Fuse modalities by what their differences and their means say, weighted voxel by voxel.
+
+    With ``P_m`` the projected stream of modality m, ``w`` the complementarity maps (a softmax
+    over the modalities) and ``K_k`` the learnable operators, which start as Sobel and Laplacian::
+
+        G_k = sum_m w_m (K_k * P_m)              D = detail(G)
+        L   = sum_m mean(w_m) mean(P_m)          F = integrate([D; L]) + sum_m P_m
+
+    An absent modality has weight exactly 0 and ``P_m = 0``; the last sum is taken over those
+    present and scaled by M over their number, so it is the authors' when none is absent.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: channels of every modality and of the output.
+        num_modalities: M, at least 1.
+        norm: normalisation; by default batch norm in 2D and group norm in 3D.
+        act: activation.
+        hidden_channels: width inside; ``channels`` by default.
+        padding: ``"zeros"`` as the authors have it, or ``"replicate"``, which makes no false
+            edges at the border, for the operators.
+        count_padding: whether padded zeros count in the means, as the authors have it.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels: int,
+        num_modalities: int,
+        norm: Spec | None = None,
+        act: Spec = "relu",
+        hidden_channels: int | None = None,
+        padding: str = "zeros",
+        count_padding: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_modalities < 1:
+            raise ModelError("E_NETWORK", f"num_modalities is {num_modalities}, expected 1 or more")
+        dims, norm, width = spatial_dims, norm or default_norm(spatial_dims), hidden_channels
+        width = channels if width is None else width
+        total = num_modalities * channels
+        self.num_modalities = num_modalities
+        self.project = conv(dims, total, total, groups=num_modalities)
+        self.operators = _Operators(dims, padding)
+        self.complementarity = nn.Sequential(
+            *conv_norm(dims, total, width, 3, norm), act_layer(act), conv(dims, width, num_modalities)
+        )
+        self.detail = nn.Sequential(
+            *conv_norm(dims, (dims + 1) * channels, width, 3, norm),
+            act_layer(act),
+            *conv_norm(dims, width, channels, 3, norm),
+        )
+        self.integrate = nn.Sequential(
+            *conv_norm(dims, 2 * channels, width, 3, norm),
+            act_layer(act),
+            *conv_norm(dims, width, channels, 1, norm),
+        )
+        self.mean = LocalMean(count_padding)
+
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """Map ``(B, M, channels, *space)`` to ``(B, channels, *space)``.
+
+        ``present`` is a boolean ``(B, M)``; everything is present without it.
+        """
+        return self.fuse(x, present)[0]
+
+    def fuse(self, x: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The fused map and the complementarity maps ``(B, M, *space)``, which sum to 1."""
+        streams = self._project(x, present)
+        weights = self._weights(streams, present)
+        detail = self.detail(self._differences(streams, weights))
+        fused = self.integrate(torch.cat([detail, self._approximation(streams, weights)], 1))
+        return fused + _residual(streams, present), weights
+
+    def _project(self, x: Tensor, present: Tensor | None) -> Tensor:
+        streams = self.project(x.flatten(1, 2)).view(x.shape)
+        if present is None:
+            return streams
+        return torch.where(_expand(present, x.ndim), streams, torch.zeros_like(streams))
+
+    def _weights(self, streams: Tensor, present: Tensor | None) -> Tensor:
+        scores = self.complementarity(streams.flatten(1, 2))
+        if present is not None:
+            scores = scores.masked_fill(~_expand(present, scores.ndim), -float("inf"))
+        return torch.softmax(scores, 1)
+
+    def _differences(self, streams: Tensor, weights: Tensor) -> Tensor:
+        """``sum_m w_m K(P_m)``, as ``K(P_M) + sum_m w_m K(P_m - P_M)``: the weights sum to 1."""
+        last = streams[:, -1]
+        total = self.operators(last)
+        for m in range(self.num_modalities - 1):
+            total = total + weights[:, m : m + 1] * self.operators(streams[:, m] - last)
+        return total
+
+    def _approximation(self, streams: Tensor, weights: Tensor) -> Tensor:
+        """``sum_m mean(w_m) mean(P_m)``."""
+        weights = self.mean(weights)
+        total = weights[:, :1] * self.mean(streams[:, 0])
+        for m in range(1, self.num_modalities):
+            total = total + weights[:, m : m + 1] * self.mean(streams[:, m])
+        return total
+
+
+class _Operators(nn.Module):
+    """The learnable operators, each applied to every channel alone."""
+
+    def __init__(self, spatial_dims: int, padding: str) -> None:
+        super().__init__()
+        if padding not in _PADDING:
+            raise ModelError(
+                "E_NETWORK", f"padding is {padding!r}, expected one of {list(_PADDING)}"
+            )
+        self.kernels = nn.Parameter(difference_operators(spatial_dims))
+        self.mode = _PADDING[padding]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, *space)`` to ``(B, K * C, *space)``, operator after operator.
+
+        One depthwise convolution per operator: in a single one with K outputs per group, oneDNN
+        takes another and slower path.
+        """
+        dims, channels = x.ndim - 2, x.shape[1]
+        padded = nn.functional.pad(x, [1, 1] * dims, mode=self.mode)
+        repeat = [channels] + [1] * (dims + 1)
+        maps: list[Tensor] = []
+        for k in range(self.kernels.shape[0]):
+            weight = self.kernels[k : k + 1].repeat(repeat)
+            if dims == 2:
+                maps.append(nn.functional.conv2d(padded, weight, groups=channels))
+            else:
+                maps.append(nn.functional.conv3d(padded, weight, groups=channels))
+        return torch.cat(maps, 1)
+
+
+_PADDING = {"zeros": "constant", "replicate": "replicate"}
+
+
+def _expand(present: Tensor, ndim: int) -> Tensor:
+    """``(B, M)`` with as many axes of length 1 behind as a tensor of ``ndim`` axes needs."""
+    return present.view(list(present.shape) + [1] * (ndim - 2))
+
+
+def _residual(streams: Tensor, present: Tensor | None) -> Tensor:
+    total = streams.sum(1)
+    if present is None:
+        return total
+    share = present.shape[1] / present.sum(1, keepdim=True)
+    return total * _expand(share.to(total.dtype), total.ndim)

@@ -1,0 +1,48 @@
+"""Difference operators in n dimensions, as outer products of one-dimensional factors."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+__all__ = ["difference_operators", "first_derivative", "laplacian"]
+
+_SMOOTH = (1.0, 2.0, 1.0)
+_DERIVE = (-1.0, 0.0, 1.0)
+_SECOND = (1.0, -2.0, 1.0)
+_HERE = (0.0, 1.0, 0.0)
+
+
+def _outer(factors: list[tuple[float, ...]]) -> Tensor:
+    """Outer product of one-dimensional factors, one per axis."""
+    return functools.reduce(lambda a, b: a.unsqueeze(-1) * b, map(torch.tensor, factors))
+
+
+def first_derivative(spatial_dims: int, axis: int) -> Tensor:
+    """Sobel operator along ``axis``, with the gain of the two-dimensional one in any dimension.
+
+    Each smoother ``[1, 2, 1]`` sums to 4. In two dimensions there is one; every further one is
+    divided by 4, so that the response to a ramp stays 8 times its slope.
+    """
+    factors = [_DERIVE if i == axis else _SMOOTH for i in range(spatial_dims)]
+    return _outer(factors) / 4.0 ** (spatial_dims - 2)
+
+
+def laplacian(spatial_dims: int) -> Tensor:
+    """Negative second difference summed over the axes; its centre is twice their number."""
+    parts = [
+        _outer([_SECOND if i == axis else _HERE for i in range(spatial_dims)])
+        for axis in range(spatial_dims)
+    ]
+    return -torch.stack(parts).sum(0)
+
+
+def difference_operators(spatial_dims: int) -> Tensor:
+    """All operators as convolution weights ``(spatial_dims + 1, 1, 3, ..., 3)``.
+
+    First derivatives from the last axis (x) to the first, then the Laplacian.
+    """
+    derivatives = [first_derivative(spatial_dims, axis) for axis in reversed(range(spatial_dims))]
+    return torch.stack([*derivatives, laplacian(spatial_dims)]).unsqueeze(1)
