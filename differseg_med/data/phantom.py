@@ -36,7 +36,13 @@ from differseg_med.data._phantom_scan import (
 from differseg_med.errors import UsageError
 from differseg_med.geometry import Volume
 
-__all__ = ["PHANTOM_MODALITIES", "Phantom", "make_phantom", "write_phantom_nifti"]
+__all__ = [
+    "PHANTOM_MODALITIES",
+    "Phantom",
+    "make_phantom",
+    "write_phantom_dicom",
+    "write_phantom_nifti",
+]
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,33 @@ def write_phantom_nifti(
         write_nifti(case.mask, folder / "pet_gtv.nii.gz")
         folders.append(folder)
     return tuple(folders)
+
+
+def write_phantom_dicom(
+    root: Path,
+    seed: int = 0,
+    *,
+    modalities: Iterable[str] = PHANTOM_MODALITIES,
+    lesions: bool = True,
+) -> Phantom:
+    """Write one case as a DICOM study: one series per modality, all in one frame of reference.
+
+    Args:
+        root: folder that is made where it does not exist; each series gets a folder in it.
+        seed: what the case and its UIDs are drawn from.
+        modalities: which series to write.
+        lesions: False for a healthy case.
+
+    Returns:
+        The case, with the truth that the study does not hold.
+    """
+    from differseg_med.io import StudyInfo, write_series
+
+    case = make_phantom(seed, modalities=modalities, lesions=lesions)
+    study = StudyInfo.from_seed(seed)
+    for number, (name, volume) in enumerate(case.volumes.items(), start=1):
+        write_series(volume, root / name, study=study, number=number)
+    return case
 
 
 def _frame(seed: int) -> str:

@@ -14,23 +14,30 @@ from differseg_med.io._study import Instance, Series, Skipped, Study
 if TYPE_CHECKING:
     from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
     from differseg_med.io._resample import resample
+    from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
 __all__ = [
     "Instance",
     "Series",
     "Skipped",
     "Study",
+    "StudyInfo",
+    "Tracer",
     "read_nifti",
     "read_nifti_header",
     "resample",
     "write_nifti",
+    "write_series",
 ]
 
 _LAZY = {
+    "StudyInfo": "_write_series",
+    "Tracer": "_write_series",
     "read_nifti": "_nifti",
     "read_nifti_header": "_nifti",
     "resample": "_resample",
     "write_nifti": "_nifti",
+    "write_series": "_write_series",
 }
 
 

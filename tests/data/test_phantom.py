@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from scipy import ndimage
 
@@ -14,6 +15,7 @@ from differseg_med.data.phantom import (
     PHANTOM_MODALITIES,
     Phantom,
     make_phantom,
+    write_phantom_dicom,
     write_phantom_nifti,
 )
 from differseg_med.errors import UsageError
@@ -169,3 +171,22 @@ def test_nifti_cases_have_the_layout_of_the_public_data(tmp_path: Path) -> None:
         image = nib.load(folders[0] / f"{name}.nii.gz")
         assert np.array_equal(np.asanyarray(image.dataobj), volume.array)
         assert np.abs(image.affine - volume.grid.affine).max() < 1e-3
+
+
+def test_dicom_study_is_one_patient_study_and_frame(tmp_path: Path, cases) -> None:
+    case = write_phantom_dicom(tmp_path, seed=0)
+    assert np.array_equal(case.mask.array, cases[0].mask.array)
+    headers = {
+        name: [pydicom.dcmread(path) for path in sorted((tmp_path / name).iterdir())]
+        for name in PHANTOM_MODALITIES
+    }
+    every = [ds for series in headers.values() for ds in series]
+    for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert len({ds[keyword].value for ds in every}) == 1
+    assert len({ds.SeriesInstanceUID for ds in every}) == 3
+    assert len({ds.SOPInstanceUID for ds in every}) == len(every)
+    assert [headers[name][0].Modality for name in PHANTOM_MODALITIES] == ["PT", "CT", "MR"]
+    for name, series in headers.items():
+        assert len(series) == case.volumes[name].grid.shape[2]
+    ct = np.stack([ds.pixel_array.T.astype(int) - 1024 for ds in headers["ct"]], axis=-1)
+    assert np.array_equal(ct, case.volumes["ct"].array)
