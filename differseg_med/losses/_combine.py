@@ -84,6 +84,8 @@ class WeightedSumLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The weighted sum."""
-        values = [w * loss(logits, target) for w, loss in zip(self.weights, self.losses, strict=True)]
+        values = [
+            w * loss(logits, target) for w, loss in zip(self.weights, self.losses, strict=True)
+        ]
         total: Tensor = sum(values[1:], start=values[0])
         return total

@@ -6,6 +6,7 @@ from differseg_med.networks._encoders import Encoder, ResidualEncoder
 from differseg_med.networks._fusion import DifferentialPerceptionFusion
 from differseg_med.networks._operators import difference_operators
 from differseg_med.networks._receptive import ReceptiveFieldBlock
+from differseg_med.networks._weights import convert_authors_weights, load_authors_weights
 
 __all__ = [
     "DifferSeg",
@@ -14,6 +15,8 @@ __all__ = [
     "FrequencyGuidedDecoder",
     "ReceptiveFieldBlock",
     "ResidualEncoder",
+    "convert_authors_weights",
     "difference_operators",
     "differseg",
+    "load_authors_weights",
 ]

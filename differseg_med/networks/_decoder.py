@@ -5,6 +5,7 @@ Implements FGD as in the authors' public code, extended to n dimensions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -63,7 +64,7 @@ class FrequencyGuidedDecoder(nn.Module):
         self.attentions = nn.ModuleList(_BandAttention(dims, c, norm, act) for c in channels)
         self.rises = nn.ModuleList(
             _Rise(dims, deep, fine, norm, act, path_kernels, up_kernel)
-            for deep, fine in zip(channels[:-1], channels[1:], strict=True)
+            for deep, fine in itertools.pairwise(channels)
         )
         self.balance = _Balance(dims, channels[-1], norm, act)
 
@@ -78,7 +79,8 @@ class FrequencyGuidedDecoder(nn.Module):
         low, high = attended[0]
         for i, rise in enumerate(self.rises):
             low, high = rise(low, high, attended[i + 1][0], attended[i + 1][1])
-        return self.balance(low, high)
+        balanced: Tensor = self.balance(low, high)
+        return balanced
 
 
 class _Split(nn.Module):
@@ -186,7 +188,10 @@ class _Rise(nn.Module):
         highs = [path(high, size, self.mode) for path in self.high_paths]
         means = torch.cat([_mean(path) for path in lows + highs], 1)
         weights = torch.softmax(self.select(means), 1)
-        low_up, high_up = weights[:, :1] * lows[0], weights[:, self.count : self.count + 1] * highs[0]
+        low_up, high_up = (
+            weights[:, :1] * lows[0],
+            weights[:, self.count : self.count + 1] * highs[0],
+        )
         for k in range(1, self.count):
             low_up = low_up + weights[:, k : k + 1] * lows[k]
             high_up = high_up + weights[:, self.count + k : self.count + k + 1] * highs[k]
@@ -222,7 +227,8 @@ class _Path(nn.Module):
         self.transform = conv(dims, channels, channels, kernel, groups=groups)
 
     def forward(self, x: Tensor, size: list[int], mode: str) -> Tensor:
-        return self.transform(resize(self.up(x), size, mode, False))
+        out: Tensor = self.transform(resize(self.up(x), size, mode, False))
+        return out
 
 
 class _Balance(nn.Module):
@@ -242,7 +248,7 @@ class _Balance(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         weights = torch.softmax(self.weights(torch.cat([_mean(low), _mean(high)], 1)), 1)
-        fused = self.fuse(torch.cat([weights[:, :1] * low, weights[:, 1:] * high], 1))
+        fused: Tensor = self.fuse(torch.cat([weights[:, :1] * low, weights[:, 1:] * high], 1))
         return fused + 0.5 * (low + high)
 
 

@@ -12,7 +12,15 @@ from differseg_med.errors import ModelError
 from differseg_med.networks._decoder import FrequencyGuidedDecoder
 from differseg_med.networks._encoders import Encoder, ResidualEncoder, share_encoder
 from differseg_med.networks._fusion import DifferentialPerceptionFusion
-from differseg_med.networks._layers import LINEAR, Spec, conv, conv_norm, default_norm, resize
+from differseg_med.networks._layers import (
+    LINEAR,
+    Spec,
+    conv,
+    conv_norm,
+    default_norm,
+    is_scripting,
+    resize,
+)
 from differseg_med.networks._receptive import ReceptiveFieldBlock
 from differseg_med.networks._sizes import DECODERS, SIZES
 
@@ -150,13 +158,13 @@ class DifferSeg(nn.Module):
 
     def _admit(self, x: Tensor, present: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         """Streams with absent ones set to zero, and who is present (None: all of them)."""
-        if not torch.jit.is_scripting():
+        if not is_scripting():
             self._check(x, present)
         streams = list(torch.split(x, self.in_channels, 1))
         here = torch.stack([~stream.isnan().flatten(1).any(1) for stream in streams], 1)
         if present is not None:
             here = here & present.to(device=x.device, dtype=torch.bool)
-        if not torch.jit.is_scripting() and not _is_recording():
+        if not is_scripting() and not _is_recording():
             if bool(here.all()):
                 return streams, None
             self._check_any(here)
@@ -178,8 +186,8 @@ class DifferSeg(nn.Module):
         split = [streams[0].shape[0], len(streams)]
         maps: list[Tensor] = []
         for i, fuse in enumerate(self.fuse):
-            level = features[i]
-            features[i], weights = fuse.fuse(level.view(split + list(level.shape[1:])), here)
+            stacked = features[i].view(split + list(features[i].shape[1:]))
+            features[i], weights = fuse.explain(stacked, here)  # type: ignore[operator]
             maps.append(weights)
         return features, maps
 
@@ -244,7 +252,7 @@ _DECODER_KERNELS = ("low_kernels", "high_kernels", "path_kernels", "up_kernel")
 
 def _is_recording() -> bool:
     """Whether the call is traced, compiled or exported, so that values cannot be looked at."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return bool(torch.jit.is_tracing()) or torch.compiler.is_compiling()  # type: ignore[no-untyped-call,attr-defined]
 
 
 def _guard(logits: Tensor, here: Tensor | None) -> Tensor:

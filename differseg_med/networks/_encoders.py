@@ -77,7 +77,9 @@ class ResidualEncoder(nn.Module):
         stages, width = [], self.out_channels[0]
         for level, (out, count) in enumerate(zip(self.out_channels, blocks, strict=True)):
             first = self._block(width, out, 2 if level else 1)
-            stages.append(nn.Sequential(first, *(self._block(out, out, 1) for _ in range(count - 1))))
+            stages.append(
+                nn.Sequential(first, *(self._block(out, out, 1) for _ in range(count - 1)))
+            )
             width = out
         self.stages = nn.ModuleList(stages)
 

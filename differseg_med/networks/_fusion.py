@@ -68,7 +68,9 @@ class DifferentialPerceptionFusion(nn.Module):
         self.project = conv(dims, total, total, groups=num_modalities)
         self.operators = _Operators(dims, padding)
         self.complementarity = nn.Sequential(
-            *conv_norm(dims, total, width, 3, norm), act_layer(act), conv(dims, width, num_modalities)
+            *conv_norm(dims, total, width, 3, norm),
+            act_layer(act),
+            conv(dims, width, num_modalities),
         )
         self.detail = nn.Sequential(
             *conv_norm(dims, (dims + 1) * channels, width, 3, norm),
@@ -87,9 +89,9 @@ class DifferentialPerceptionFusion(nn.Module):
 
         ``present`` is a boolean ``(B, M)``; everything is present without it.
         """
-        return self.fuse(x, present)[0]
+        return self.explain(x, present)[0]
 
-    def fuse(self, x: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def explain(self, x: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The fused map and the complementarity maps ``(B, M, *space)``, which sum to 1."""
         streams = self._project(x, present)
         weights = self._weights(streams, present)
@@ -98,7 +100,7 @@ class DifferentialPerceptionFusion(nn.Module):
         return fused + _residual(streams, present), weights
 
     def _project(self, x: Tensor, present: Tensor | None) -> Tensor:
-        streams = self.project(x.flatten(1, 2)).view(x.shape)
+        streams: Tensor = self.project(x.flatten(1, 2)).view(x.shape)
         if present is None:
             return streams
         return torch.where(_expand(present, x.ndim), streams, torch.zeros_like(streams))
@@ -112,7 +114,7 @@ class DifferentialPerceptionFusion(nn.Module):
     def _differences(self, streams: Tensor, weights: Tensor) -> Tensor:
         """``sum_m w_m K(P_m)``, as ``K(P_M) + sum_m w_m K(P_m - P_M)``: the weights sum to 1."""
         last = streams[:, -1]
-        total = self.operators(last)
+        total: Tensor = self.operators(last)
         for m in range(self.num_modalities - 1):
             total = total + weights[:, m : m + 1] * self.operators(streams[:, m] - last)
         return total
@@ -120,7 +122,7 @@ class DifferentialPerceptionFusion(nn.Module):
     def _approximation(self, streams: Tensor, weights: Tensor) -> Tensor:
         """``sum_m mean(w_m) mean(P_m)``."""
         weights = self.mean(weights)
-        total = weights[:, :1] * self.mean(streams[:, 0])
+        total: Tensor = weights[:, :1] * self.mean(streams[:, 0])
         for m in range(1, self.num_modalities):
             total = total + weights[:, m : m + 1] * self.mean(streams[:, m])
         return total

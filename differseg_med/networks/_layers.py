@@ -9,6 +9,7 @@ import torch
 from monai.networks.layers.factories import Conv, split_args
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 from differseg_med.errors import ModelError
 
@@ -20,6 +21,7 @@ __all__ = [
     "conv",
     "conv_norm",
     "default_norm",
+    "is_scripting",
     "norm_layer",
     "resize",
     "transposed_conv",
@@ -174,7 +176,7 @@ def resize(x: Tensor, size: list[int], mode: str, align_corners: bool) -> Tensor
     In an export the sizes are symbols that must not be compared, and interpolation to the same
     size is the identity, so it is always done there.
     """
-    if torch.jit.is_scripting():
+    if is_scripting():
         if list(x.shape[2:]) == size:
             return x
     elif not torch.compiler.is_exporting() and list(x.shape[2:]) == list(size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ _SECOND = (1.0, -2.0, 1.0)
 _HERE = (0.0, 1.0, 0.0)
 
 
-def _outer(factors: list[tuple[float, ...]]) -> Tensor:
+def _outer(factors: Sequence[tuple[float, ...]]) -> Tensor:
     """Outer product of one-dimensional factors, one per axis."""
     return functools.reduce(lambda a, b: a.unsqueeze(-1) * b, map(torch.tensor, factors))
 
