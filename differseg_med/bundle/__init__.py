@@ -12,11 +12,33 @@ from typing import TYPE_CHECKING, Any
 from differseg_med.bundle._locate import BundleInfo, find_bundle, list_bundles
 
 if TYPE_CHECKING:
-    pass
+    from differseg_med.bundle._load import BundlePredictor, load_predictor
+    from differseg_med.bundle._render import render_all, render_bundle
+    from differseg_med.bundle._root import bundle_root, checkpoint
+    from differseg_med.bundle._segment import segment
 
-__all__ = ["BundleInfo", "find_bundle", "list_bundles"]
+__all__ = [
+    "BundleInfo",
+    "BundlePredictor",
+    "bundle_root",
+    "checkpoint",
+    "find_bundle",
+    "list_bundles",
+    "load_predictor",
+    "render_all",
+    "render_bundle",
+    "segment",
+]
 
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "BundlePredictor": "_load",
+    "load_predictor": "_load",
+    "segment": "_segment",
+    "bundle_root": "_root",
+    "checkpoint": "_root",
+    "render_all": "_render",
+    "render_bundle": "_render",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,1 +1,70 @@
-"""Empty so far."""
+"""From an image to a result: one case, many cases, tables of metrics.
+
+Importing this package is cheap: each name is imported from its private module at first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from differseg_med.engine._baselines import above_threshold, box_ellipsoid
+    from differseg_med.engine._case import FORMATS, CaseOptions, CaseResult, segment_case
+    from differseg_med.engine._case_table import CaseTable
+    from differseg_med.engine._checkpoints import Checkpoints
+    from differseg_med.engine._memory import keep_freed_memory
+    from differseg_med.engine._montage import draw_montage
+    from differseg_med.engine._predict import Predictor, measure, predict, to_mask
+    from differseg_med.engine._progress import Progress
+    from differseg_med.engine._status import sha256
+
+__all__ = [
+    "FORMATS",
+    "CaseOptions",
+    "CaseResult",
+    "CaseTable",
+    "Predictor",
+    "Progress",
+    "above_threshold",
+    "box_ellipsoid",
+    "draw_montage",
+    "keep_freed_memory",
+    "measure",
+    "predict",
+    "segment_case",
+    "sha256",
+    "to_mask",
+]
+
+_LAZY: dict[str, str] = {
+    "FORMATS": "_case",
+    "CaseOptions": "_case",
+    "CaseResult": "_case",
+    "CaseTable": "_case_table",
+    "Predictor": "_predict",
+    "Checkpoints": "_checkpoints",
+    "Progress": "_progress",
+    "above_threshold": "_baselines",
+    "box_ellipsoid": "_baselines",
+    "draw_montage": "_montage",
+    "keep_freed_memory": "_memory",
+    "measure": "_predict",
+    "predict": "_predict",
+    "segment_case": "_case",
+    "sha256": "_status",
+    "to_mask": "_predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its private module at first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

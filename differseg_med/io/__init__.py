@@ -13,6 +13,7 @@ from differseg_med.io._study import Instance, Series, Skipped, Study
 
 if TYPE_CHECKING:
     from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
+    from differseg_med.io._nifti_study import find_nifti
     from differseg_med.io._resample import resample
     from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
@@ -23,6 +24,7 @@ __all__ = [
     "Study",
     "StudyInfo",
     "Tracer",
+    "find_nifti",
     "read_nifti",
     "read_nifti_header",
     "resample",
@@ -33,6 +35,7 @@ __all__ = [
 _LAZY = {
     "StudyInfo": "_write_series",
     "Tracer": "_write_series",
+    "find_nifti": "_nifti_study",
     "read_nifti": "_nifti",
     "read_nifti_header": "_nifti",
     "resample": "_resample",

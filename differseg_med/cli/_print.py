@@ -1,0 +1,113 @@
+"""What the commands print: text for people, one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from differseg_med._codes import Code
+from differseg_med.errors import ModelError
+
+if TYPE_CHECKING:
+    from differseg_med.bundle import BundleInfo
+    from differseg_med.engine import CaseResult
+
+__all__ = ["bundles", "case", "codes", "internal", "line", "note", "progress", "table"]
+
+
+def line(text: str) -> None:
+    """Write one result to stdout."""
+    typer.echo(text)
+
+
+def note(text: str) -> None:
+    """Write one remark to stderr."""
+    typer.echo(text, err=True)
+
+
+def internal(error: Exception) -> str:
+    """The line for an error that should not have happened; no detail, which might be private."""
+    return str(ModelError("E_INTERNAL", f"{type(error).__name__} was raised"))
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A function that shows the current stage on stderr; silent where that is no terminal."""
+    shown = sys.stderr.isatty()
+
+    def report(stage: str) -> None:
+        if shown:
+            sys.stderr.write(f"\r\033[K{stage} ...")
+            sys.stderr.flush()
+
+    try:
+        yield report
+    finally:
+        if shown:
+            sys.stderr.write("\r\033[K")
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Write rows of text to stdout in columns; the first row is the heading."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        line("  ".join(cells).rstrip())
+
+
+def dump(values: Any) -> None:
+    """Write one JSON object as a line to stdout."""
+    line(json.dumps(values, allow_nan=False))
+
+
+def case(result: CaseResult, *, as_json: bool) -> None:
+    """Write what became of a case."""
+    if as_json:
+        dump(result.status)
+        return
+    for finding in result.status["findings"]:
+        note(f"{finding['code']}: {finding['detail']}")
+    measured = result.status["result"]
+    line(f"{result.case}: {measured['volume_ml']:.1f} ml in {measured['components']} parts")
+    for name in sorted(result.status["outputs"]):
+        line(str(result.folder / name))
+
+
+def bundles(infos: Iterable[BundleInfo], *, as_json: bool) -> None:
+    """Write which bundles there are."""
+    rows = [("NAME", "VERSION", "DIMS", "MODALITIES", "WEIGHTS", "WHAT FOR")]
+    for info in infos:
+        if as_json:
+            dump(
+                {
+                    "name": info.name,
+                    "version": info.version,
+                    "title": info.title,
+                    "spatial_dims": info.spatial_dims,
+                    "modalities": list(info.modalities),
+                    "required": list(info.required),
+                    "reference": info.reference,
+                    "weights": info.weights is not None,
+                    "trusted": info.trusted,
+                    "root": str(info.root),
+                }
+            )
+            continue
+        names = [name if name in info.required else f"[{name}]" for name in info.modalities]
+        weights = "yes" if info.weights else "none"
+        dims = f"{info.spatial_dims}D"
+        rows.append((info.name, info.version, dims, " ".join(names), weights, info.title))
+    if not as_json:
+        table(rows)
+
+
+def codes(wanted: Iterable[Code]) -> None:
+    """Write what codes mean."""
+    for code in wanted:
+        lenient = " Becomes a warning with --lenient." if code.lenient else ""
+        line(f"{code.name}: {code.cause} {code.remedy}{lenient}")

@@ -1,0 +1,151 @@
+"""From one stacked image to a probability, and from there to a mask on the reference grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from differseg_med.data import Stack
+from differseg_med.errors import ModelError, StudyError
+from differseg_med.geometry import Grid, Volume, centroid_mm
+from differseg_med.io import resample
+from differseg_med.modality import get_modalities
+
+__all__ = ["Predictor", "measure", "predict", "to_mask"]
+
+_SPACING_TOLERANCE = 0.01
+"""Largest relative difference between an image's spacing and the one a predictor was made for."""
+
+
+class Predictor(Protocol):
+    """Something that turns a stacked image into a probability.
+
+    Attributes:
+        modalities: names in channel order.
+        required: modalities that must be present.
+        reference: the modality whose grid results are given on.
+        spacing: spacing of the grid that it works on, in mm; None for the reference's own.
+        window: size of the window that slides over the image, in voxels.
+        min_overlap: share of the reference's box that a modality must cover, where it is not
+            `differseg_med.data.MIN_OVERLAP`.
+    """
+
+    modalities: tuple[str, ...]
+    required: tuple[str, ...]
+    reference: str
+    spacing: tuple[float, float, float] | None
+    window: tuple[int, ...]
+    min_overlap: Mapping[str, float]
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Image (1, C, *space) in the modalities' units, NaN where absent, to (1, 1, *space)."""
+        ...
+
+
+def predict(image: Stack, predictor: Predictor) -> Volume:
+    """Probability of the foreground on the image's own grid.
+
+    Args:
+        image: the stacked image, on the grid that the predictor works on.
+        predictor: what computes the probability.
+
+    Returns:
+        Probabilities in [0, 1], float32.
+
+    Raises:
+        StudyError: ``E_CHANNELS``, ``E_MISSING_MODALITY``, ``E_SPACING_RANGE`` or ``E_VALUES`` when
+            the image is not what the predictor takes.
+        ModelError: ``E_INTERNAL`` when what comes back is not a probability on the same grid.
+    """
+    _check_channels(image, predictor)
+    _check_spacing(image.grid, predictor.spacing)
+    _check_values(image)
+    with torch.inference_mode():
+        result = predictor(torch.from_numpy(image.image)[None])
+    array = np.asarray(result.detach().cpu().numpy(), dtype=np.float32)
+    if array.shape != (1, 1, *image.grid.shape):
+        raise ModelError(
+            "E_INTERNAL", f"the predictor gave shape {array.shape} for grid {image.grid.shape}"
+        )
+    if not (np.isfinite(array).all() and array.min() >= 0.0 and array.max() <= 1.0):
+        raise ModelError("E_INTERNAL", "the predictor gave values that are not probabilities")
+    return Volume(array[0, 0], image.grid)
+
+
+def to_mask(probability: Volume, reference: Grid, *, threshold: float = 0.5) -> Volume:
+    """Resample a probability linearly to the reference grid and threshold it there.
+
+    Args:
+        probability: values in [0, 1].
+        reference: the grid of the mask, in the same frame.
+        threshold: values from here on are foreground.
+
+    Returns:
+        A uint8 mask on exactly the reference grid; it may be empty.
+
+    Raises:
+        StudyError: ``E_FRAME`` when both frames are known and differ.
+    """
+    frames = {probability.grid.frame, reference.frame} - {None}
+    if len(frames) > 1:
+        raise StudyError("E_FRAME", "the probability lies in another frame than the reference")
+    values = resample(probability, reference, order="linear", fill=0.0, antialias=False)
+    return Volume((values >= threshold).astype(np.uint8), reference)
+
+
+def measure(mask: Volume) -> dict[str, object]:
+    """Size and place of a mask, ready for JSON.
+
+    Args:
+        mask: non-zero is foreground.
+    """
+    foreground = mask.array > 0
+    voxels = int(foreground.sum())
+    center = centroid_mm(mask)
+    _, components = ndimage.label(foreground, structure=np.ones((3, 3, 3)))
+    return {
+        "voxels": voxels,
+        "volume_ml": voxels * mask.grid.voxel_volume / 1000.0,
+        "components": int(components),
+        "centroid_ras_mm": None if center is None else [round(float(c), 3) for c in center],
+    }
+
+
+def _check_channels(image: Stack, predictor: Predictor) -> None:
+    width = sum(m.channels for m in get_modalities(predictor.modalities))
+    if image.modalities != predictor.modalities or image.image.shape[0] != width:
+        raise StudyError(
+            "E_CHANNELS",
+            f"the image holds {', '.join(image.modalities)} in {image.image.shape[0]} channels, "
+            f"the bundle takes {', '.join(predictor.modalities)} in {width}",
+        )
+    present = {name for name, there in zip(image.modalities, image.present, strict=True) if there}
+    lacking = [name for name in predictor.required if name not in present]
+    if lacking:
+        raise StudyError("E_MISSING_MODALITY", f"the image lacks {', '.join(lacking)}")
+
+
+def _check_spacing(grid: Grid, spacing: tuple[float, float, float] | None) -> None:
+    if spacing is None:
+        return
+    ratio = np.array(grid.spacing) / np.array(spacing)
+    if np.abs(ratio - 1.0).max() > _SPACING_TOLERANCE:
+        shown = " x ".join(f"{s:.2f}" for s in grid.spacing)
+        wanted = " x ".join(f"{s:g}" for s in spacing)
+        raise StudyError("E_SPACING_RANGE", f"spacing is {shown} mm, the bundle needs {wanted} mm")
+
+
+def _check_values(image: Stack) -> None:
+    """NaN declares a whole modality absent; anywhere else it would drop one in silence."""
+    first = 0
+    for modality, there in zip(get_modalities(image.modalities), image.present, strict=True):
+        channels = image.image[first : first + modality.channels]
+        first += modality.channels
+        whole = np.isfinite(channels).all() if there else np.isnan(channels).all()
+        if not whole:
+            state = "NaN or infinite values" if there else "values although it is absent"
+            raise StudyError("E_VALUES", f"modality {modality.name} has {state}")
