@@ -164,10 +164,9 @@ class DifferSeg(nn.Module):
         here = torch.stack([~stream.isnan().flatten(1).any(1) for stream in streams], 1)
         if present is not None:
             here = here & present.to(device=x.device, dtype=torch.bool)
-        if not is_scripting() and not _is_recording():
-            if bool(here.all()):
+        if not is_scripting():
+            if self._all_present(here):  # noqa: SIM102 TorchScript compiles both sides of an "and"
                 return streams, None
-            self._check_any(here)
         clean: list[Tensor] = []
         for m, stream in enumerate(streams):
             flag = here[:, m].view([-1] + [1] * (x.ndim - 1))
@@ -218,12 +217,16 @@ class DifferSeg(nn.Module):
             )
 
     @torch.jit.unused
-    def _check_any(self, here: Tensor) -> None:
+    def _all_present(self, here: Tensor) -> bool:
+        """Whether nothing is absent; unknown, so False, where values cannot be looked at."""
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[no-untyped-call,attr-defined]
+            return False
         if not bool(here.any(1).all()):
             raise ModelError(
                 "E_ALL_ABSENT",
                 f"a sample of the batch has none of its {len(self.in_channels)} modalities",
             )
+        return bool(here.all())
 
 
 class _Head(nn.Module):
@@ -248,11 +251,6 @@ def differseg(size: str = "small", **arguments: Any) -> DifferSeg:
 
 
 _DECODER_KERNELS = ("low_kernels", "high_kernels", "path_kernels", "up_kernel")
-
-
-def _is_recording() -> bool:
-    """Whether the call is traced, compiled or exported, so that values cannot be looked at."""
-    return bool(torch.jit.is_tracing()) or torch.compiler.is_compiling()  # type: ignore[no-untyped-call,attr-defined]
 
 
 def _guard(logits: Tensor, here: Tensor | None) -> Tensor:
