@@ -12,34 +12,68 @@ from typing import TYPE_CHECKING, Any
 from differseg_med.io._study import Instance, Series, Skipped, Study
 
 if TYPE_CHECKING:
+    from differseg_med.io._between import check_between
     from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
     from differseg_med.io._nifti_study import find_nifti
+    from differseg_med.io._pet import PetOverrides
+    from differseg_med.io._read import read_study
+    from differseg_med.io._read_seg import read_seg
     from differseg_med.io._resample import resample
+    from differseg_med.io._rules import Rules, read_rules
+    from differseg_med.io._seg import SegmentCode, SegmentInfo, write_seg
+    from differseg_med.io._select import describe_series, parse_choice, select_series
+    from differseg_med.io._volume import to_volume
     from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
 __all__ = [
     "Instance",
+    "PetOverrides",
+    "Rules",
+    "SegmentCode",
+    "SegmentInfo",
     "Series",
     "Skipped",
     "Study",
     "StudyInfo",
     "Tracer",
+    "check_between",
+    "describe_series",
     "find_nifti",
+    "parse_choice",
     "read_nifti",
     "read_nifti_header",
+    "read_rules",
+    "read_seg",
+    "read_study",
     "resample",
+    "select_series",
+    "to_volume",
     "write_nifti",
+    "write_seg",
     "write_series",
 ]
 
 _LAZY = {
+    "SegmentCode": "_seg",
+    "SegmentInfo": "_seg",
+    "PetOverrides": "_pet",
+    "Rules": "_rules",
     "StudyInfo": "_write_series",
     "Tracer": "_write_series",
+    "check_between": "_between",
+    "describe_series": "_select",
     "find_nifti": "_nifti_study",
+    "parse_choice": "_select",
     "read_nifti": "_nifti",
     "read_nifti_header": "_nifti",
+    "read_rules": "_rules",
+    "read_study": "_read",
+    "read_seg": "_read_seg",
     "resample": "_resample",
+    "select_series": "_select",
+    "to_volume": "_volume",
     "write_nifti": "_nifti",
+    "write_seg": "_seg",
     "write_series": "_write_series",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from differseg_med.errors import Finding
 from differseg_med.geometry import Grid
@@ -35,7 +36,7 @@ class Instance:
     pixel_spacing: tuple[float, float] | None
     rows: int
     columns: int
-    tags: Mapping[str, object] = field(default_factory=dict, repr=False)
+    tags: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Series:
         part: what tells this stack from others of the same series, such as ``{"b": "1000"}``.
         problems: what would refuse the series (``E_`` codes).
         findings: what is worth knowing (``W_`` codes).
+        uneven: whether slices are resampled by their true positions to lie on the grid.
     """
 
     uid: str
@@ -70,6 +72,7 @@ class Series:
     part: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
     findings: tuple[Finding, ...] = ()
+    uneven: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""Where bytes come from: files in folders, and members of zip archives read in place."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from differseg_med.errors import StudyError, UsageError
+from differseg_med.io._limits import DEFLATE_RATIO, MAX_FILE_BYTES
+
+__all__ = ["READ_ERRORS", "Source", "SourceReader", "list_sources", "parse_label"]
+
+READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
+"""What reading a file or an archive member can raise (encrypted members: RuntimeError)."""
+
+_SEPARATOR = ".zip!"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file, or one member of an archive.
+
+    Attributes:
+        path: the file or the archive.
+        member: name inside the archive, None for a plain file.
+        size: length in bytes, uncompressed.
+    """
+
+    path: Path
+    member: str | None
+    size: int
+
+    @property
+    def label(self) -> str:
+        """The path, or ``ARCHIVE.zip!MEMBER``."""
+        return str(self.path) if self.member is None else f"{self.path}!{self.member}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the name only: what a message may show."""
+        return short_name(self.label)
+
+
+def short_name(label: str) -> str:
+    """Last component of a source's label."""
+    return label.replace("!", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def parse_label(label: str) -> Source:
+    """The source that a label names; the size is looked up when it is read."""
+    if _SEPARATOR in label.lower():
+        cut = label.lower().index(_SEPARATOR) + len(_SEPARATOR) - 1
+        return Source(Path(label[:cut]), label[cut + 1 :], -1)
+    return Source(Path(label), None, -1)
+
+
+def list_sources(root: Path) -> Iterator[Source]:
+    """Every file under a folder, every member of its archives, or one file or archive.
+
+    Raises:
+        UsageError: ``E_PATH`` when the path does not exist.
+    """
+    if root.is_dir():
+        for folder, subfolders, names in os.walk(root):
+            subfolders.sort()
+            for name in sorted(names):
+                yield from _expand(Path(folder) / name)
+    elif root.exists():
+        yield from _expand(root)
+    else:
+        raise UsageError("E_PATH", "the study's path does not exist")
+
+
+def _expand(path: Path) -> Iterator[Source]:
+    try:
+        size = path.stat().st_size
+        if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+            yield from _members(path)
+            return
+    except READ_ERRORS:
+        size = -1
+    yield Source(path, None, size)
+
+
+def _members(path: Path) -> Iterator[Source]:
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+    for info in infos:
+        if not info.is_dir():
+            lie = info.file_size > min(MAX_FILE_BYTES, (info.compress_size + 1) * DEFLATE_RATIO)
+            yield Source(path, info.filename, -1 if lie else info.file_size)
+
+
+class SourceReader:
+    """Reads sources from many threads; keeps each archive open until it is closed."""
+
+    def __init__(self) -> None:
+        self._archives: dict[Path, zipfile.ZipFile] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> SourceReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for archive in self._archives.values():
+            archive.close()
+        self._archives.clear()
+
+    def open(self, source: Source) -> IO[bytes]:
+        """Open for reading in binary; archive members can seek forwards cheaply only."""
+        if source.member is None:
+            return source.path.open("rb")
+        with self._lock:
+            archive = self._archives.get(source.path)
+            if archive is None:
+                archive = self._archives[source.path] = zipfile.ZipFile(source.path)
+        try:
+            return archive.open(source.member)
+        except KeyError as error:
+            raise StudyError("E_CORRUPT", f"{source.name} is not in its archive") from error
+
+    def head(self, source: Source, size: int) -> io.BytesIO:
+        """The first bytes, in memory."""
+        with self.open(source) as file:
+            return io.BytesIO(file.read(size))
+
+    def read(self, source: Source) -> bytes:
+        """The whole content, in memory; at most as many bytes as a file may have."""
+        with self.open(source) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise StudyError("E_SIZE", f"{source.name} has more than {MAX_FILE_BYTES} bytes")
+        return data
+
+    def read_range(self, source: Source, offset: int, length: int) -> bytes:
+        """Bytes from an offset; fewer than asked for where the file ends before."""
+        with self.open(source) as file:
+            file.seek(offset)
+            return file.read(length)
