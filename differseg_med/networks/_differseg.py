@@ -164,8 +164,8 @@ class DifferSeg(nn.Module):
         here = torch.stack([~stream.isnan().flatten(1).any(1) for stream in streams], 1)
         if present is not None:
             here = here & present.to(device=x.device, dtype=torch.bool)
-        if not is_scripting():
-            if self._all_present(here):  # noqa: SIM102 TorchScript compiles both sides of an "and"
+        if not is_scripting():  # noqa: SIM102 TorchScript compiles both sides of an "and"
+            if self._all_present(here):
                 return streams, None
         clean: list[Tensor] = []
         for m, stream in enumerate(streams):
