@@ -103,6 +103,13 @@ class Grid:
         picks = np.indices((2, 2, 2)).reshape(3, -1).T
         return self.to_world(picks * ends)
 
+    def crop(self, start: npt.ArrayLike, stop: npt.ArrayLike) -> Grid:
+        """The part of the grid from voxel `start` up to but without voxel `stop`."""
+        first, last = np.asarray(start, dtype=int), np.asarray(stop, dtype=int)
+        affine = np.array(self.affine)
+        affine[:3, 3] = self.to_world(first)
+        return Grid(tuple(int(n) for n in last - first), affine, self.frame)
+
     def is_same(self, other: Grid, tolerance_mm: float = AFFINE_TOLERANCE_MM) -> bool:
         """Whether both grids put every voxel at the same place."""
         if self.shape != other.shape:

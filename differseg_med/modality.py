@@ -20,14 +20,14 @@ class Intensity:
     """How stored values become network input.
 
     Attributes:
-        rule: ``window`` maps [low, high] to [0, 1] linearly and clips; ``zscore`` clips to the
-            given percentiles of the foreground (voxels that differ from the background) and
-            subtracts its mean and divides by its standard deviation.
-        low: lower bound, in the modality's unit (``window``) or percent (``zscore``).
+        rule: ``window`` maps [low, high] to [0, 1] linearly and clips; ``percentile`` does the same
+            with bounds that are percentiles of the foreground (voxels above the background).
+        low: lower bound, in the modality's unit (``window``) or percent (``percentile``); percent 0
+            stands for the background itself, so that the background always becomes 0.
         high: upper bound, likewise.
     """
 
-    rule: Literal["window", "zscore"]
+    rule: Literal["window", "percentile"]
     low: float
     high: float
 
@@ -55,7 +55,7 @@ class Modality:
     channels: int = 1
 
 
-_MR = Intensity("zscore", 0.5, 99.5)
+_MR = Intensity("percentile", 0.0, 99.5)
 
 
 def _mr(name: str, title: str) -> Modality:
@@ -66,7 +66,7 @@ MODALITIES: dict[str, Modality] = {
     m.name: m
     for m in (
         Modality("ct", "CT", "CT", "[hnsf'U]", Intensity("window", -160.0, 240.0), -1024.0),
-        Modality("pet", "FDG PET", "PT", "g/ml{SUVbw}", Intensity("window", 0.0, 15.0)),
+        Modality("pet", "FDG PET", "PT", "g/ml{SUVbw}", Intensity("window", 0.0, 10.0)),
         _mr("mr_t1", "MR T1"),
         _mr("mr_t1c", "MR T1 post contrast"),
         _mr("mr_t2", "MR T2"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from differseg_med.bundle._locate import BundleInfo, find_bundle, list_bundles
 
 if TYPE_CHECKING:
+    from differseg_med.bundle._inspect import inspect_studies, wanted_by
     from differseg_med.bundle._load import BundlePredictor, load_predictor
     from differseg_med.bundle._render import render_all, render_bundle
     from differseg_med.bundle._root import bundle_root, checkpoint
@@ -23,14 +24,18 @@ __all__ = [
     "bundle_root",
     "checkpoint",
     "find_bundle",
+    "inspect_studies",
     "list_bundles",
     "load_predictor",
     "render_all",
     "render_bundle",
     "segment",
+    "wanted_by",
 ]
 
 _LAZY: dict[str, str] = {
+    "inspect_studies": "_inspect",
+    "wanted_by": "_inspect",
     "BundlePredictor": "_load",
     "load_predictor": "_load",
     "segment": "_segment",

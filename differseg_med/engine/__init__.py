@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from differseg_med.engine._case import FORMATS, CaseOptions, CaseResult, segment_case
     from differseg_med.engine._case_table import CaseTable
     from differseg_med.engine._checkpoints import Checkpoints
+    from differseg_med.engine._inputs import ReadOptions, Wanted
+    from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
     from differseg_med.engine._memory import keep_freed_memory
     from differseg_med.engine._montage import draw_montage
     from differseg_med.engine._predict import Predictor, measure, predict, to_mask
@@ -24,11 +26,17 @@ __all__ = [
     "CaseOptions",
     "CaseResult",
     "CaseTable",
+    "Checkpoints",
+    "Inspection",
     "Predictor",
     "Progress",
+    "ReadOptions",
+    "StackReport",
+    "Wanted",
     "above_threshold",
     "box_ellipsoid",
     "draw_montage",
+    "inspect_study",
     "keep_freed_memory",
     "measure",
     "predict",
@@ -42,12 +50,17 @@ _LAZY: dict[str, str] = {
     "CaseOptions": "_case",
     "CaseResult": "_case",
     "CaseTable": "_case_table",
+    "Inspection": "_inspect",
     "Predictor": "_predict",
     "Checkpoints": "_checkpoints",
     "Progress": "_progress",
+    "ReadOptions": "_inputs",
+    "StackReport": "_inspect",
+    "Wanted": "_inputs",
     "above_threshold": "_baselines",
     "box_ellipsoid": "_baselines",
     "draw_montage": "_montage",
+    "inspect_study": "_inspect",
     "keep_freed_memory": "_memory",
     "measure": "_predict",
     "predict": "_predict",

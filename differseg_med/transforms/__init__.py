@@ -1,1 +1,11 @@
-"""Empty so far."""
+"""MONAI transforms on the stacked multimodal image; they know no files."""
+
+from differseg_med.transforms._intensity import NormalizeModalitiesd, normalize_modality
+from differseg_med.transforms._random import RandCropMarginsd, RandModalityDropoutd
+
+__all__ = [
+    "NormalizeModalitiesd",
+    "RandCropMarginsd",
+    "RandModalityDropoutd",
+    "normalize_modality",
+]

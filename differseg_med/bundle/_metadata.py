@@ -1,0 +1,107 @@
+"""A bundle's ``metadata.json``, made from its task file and the declared modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import differseg_med
+from differseg_med.bundle._compose import overlay
+from differseg_med.modality import Modality, get_modalities
+
+__all__ = ["SCHEMA", "make_metadata"]
+
+SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+"""Identity of the model-zoo schema that the metadata follows."""
+
+_REQUIRED = ("fire", "nibabel", "pytorch-ignite", "safetensors", "simpleitk", "tensorboard")
+
+_PAPER = (
+    "DifferSeg: differential perception fusion and a frequency-guided decoder, arXiv:2606.08906"
+)
+
+
+def make_metadata(
+    task: Mapping[str, Any], common: Mapping[str, Any], pins: Mapping[str, str]
+) -> dict[str, Any]:
+    """Build the metadata of one bundle.
+
+    Args:
+        task: content of the task file.
+        common: the rendered common configuration.
+        pins: versions of packages that the bundle was made with, by lower-case name.
+
+    Returns:
+        Content of ``metadata.json``, valid against the model zoo's schema.
+    """
+    modalities = get_modalities(common["modalities"])
+    base: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": differseg_med.__version__,
+        "changelog": {differseg_med.__version__: "first version"},
+        "monai_version": pins["monai"],
+        "pytorch_version": pins["torch"],
+        "numpy_version": pins["numpy"],
+        "required_packages_version": {
+            "differseg-med": differseg_med.__version__,
+            **{name: pins[name] for name in _REQUIRED},
+        },
+        "bundle": task["name"],
+        "name": task["title"],
+        "task": task["task"],
+        "description": f"{task['task']}, with DifferSeg. Absent optional modalities are handled.",
+        "authors": "differseg_med",
+        "copyright": "Copyright differseg_med",
+        "data_source": "",
+        "data_type": "nifti",
+        "image_classes": ", ".join(f"{m.title} [{m.unit}]" for m in modalities),
+        "label_classes": f"binary mask: 1 is {task['target']['label']}",
+        "pred_classes": f"one logit per voxel: positive is {task['target']['label']}",
+        "eval_metrics": {},
+        "intended_use": "Research use only; not a medical device.",
+        "references": [_PAPER],
+        "network_data_format": {
+            "inputs": {"image": _input_format(modalities, common)},
+            "outputs": {"pred": _output_format(task, common)},
+        },
+        "modalities": {
+            "order": [m.name for m in modalities],
+            "required": list(common["required"]),
+            "reference": common["reference"],
+            "min_overlap": common["min_overlap"],
+        },
+        "work_grid": {"spacing_mm": common["spacing_mm"]},
+        "target": task["target"],
+    }
+    return overlay(base, task.get("metadata", {}), f"tasks/{task['name']}.yaml")
+
+
+def _input_format(modalities: tuple[Modality, ...], common: Mapping[str, Any]) -> dict[str, Any]:
+    channels = [m.name for m in modalities for _ in range(m.channels)]
+    return {
+        "type": "image",
+        "format": "magnitude",
+        "modality": ", ".join(m.title for m in modalities),
+        "num_channels": len(channels),
+        "spatial_shape": ["8*n"] * common["spatial_dims"],
+        "dtype": "float32",
+        "value_range": [0, 1],
+        "is_patch_data": True,
+        "channel_def": {str(i): name for i, name in enumerate(channels)},
+    }
+
+
+def _output_format(task: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "image",
+        "format": "logits",
+        "num_channels": 1,
+        "spatial_shape": ["8*n"] * common["spatial_dims"],
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": True,
+        "channel_def": {"0": task["target"]["label"]},
+    }
