@@ -21,6 +21,7 @@ __all__ = [
     "Stack",
     "build_stack",
     "normal_of",
+    "plane_problem",
     "projections",
     "same_place",
     "slice_line",
@@ -89,21 +90,18 @@ def build_stack(instances: Sequence[Instance], frame: str | None) -> Stack:
     """Sort slices of one orientation, check their steps and place the grid.
 
     Args:
-        instances: slices with position and orientation, no two at one place.
+        instances: slices that `plane_problem` passes, no two at one place.
         frame: FrameOfReferenceUID for the grid.
     """
     along = projections(instances)
     order = np.argsort(along, kind="stable")
     ordered = tuple(instances[i] for i in order)
-    problem = _plane_problem(ordered)
-    if problem:
-        return Stack(ordered, problems=(problem,))
     if len(ordered) == 1:
         return _single(ordered, frame)
     return _many(ordered, along[order], frame)
 
 
-def _plane_problem(instances: tuple[Instance, ...]) -> Finding | None:
+def plane_problem(instances: Sequence[Instance]) -> Finding | None:
     """A plane that has no millimetres or no right angles."""
     if any(instance.pixel_spacing is None for instance in instances):
         return Finding("E_NO_SPACING", "PixelSpacing is absent or void")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from differseg_med.errors import Finding, StudyError
-from differseg_med.io._geometry import Stack, build_stack, projections, same_place
+from differseg_med.io._geometry import Stack, build_stack, plane_problem, projections, same_place
 from differseg_med.io._header import Header
 from differseg_med.io._integrity import instance_problem, pixel_digest
 from differseg_med.io._source import SourceReader, short_name
@@ -97,7 +97,7 @@ def _framed(instances: Sequence[Instance]) -> Finding | None:
     return Finding("E_FOR_MIX", f"{len(frames)} frames of reference in one series")
 
 
-_CHECKS: tuple[_Check, ...] = (_damaged, _placeless, _framed)
+_CHECKS: tuple[_Check, ...] = (_damaged, _placeless, plane_problem, _framed)
 
 
 def _finish(study: str, part: Part, findings: tuple[Finding, ...], reader: SourceReader) -> Series:
