@@ -4,8 +4,10 @@ from differseg_med.networks._decoder import FrequencyGuidedDecoder
 from differseg_med.networks._differseg import DifferSeg, differseg
 from differseg_med.networks._encoders import Encoder, ResidualEncoder
 from differseg_med.networks._fusion import DifferentialPerceptionFusion
+from differseg_med.networks._hiera import HieraEncoder
 from differseg_med.networks._operators import difference_operators
 from differseg_med.networks._receptive import ReceptiveFieldBlock
+from differseg_med.networks._swin import SwinEncoder
 from differseg_med.networks._weights import convert_authors_weights, load_authors_weights
 
 __all__ = [
@@ -13,8 +15,10 @@ __all__ = [
     "DifferentialPerceptionFusion",
     "Encoder",
     "FrequencyGuidedDecoder",
+    "HieraEncoder",
     "ReceptiveFieldBlock",
     "ResidualEncoder",
+    "SwinEncoder",
     "convert_authors_weights",
     "difference_operators",
     "differseg",

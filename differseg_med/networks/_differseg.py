@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from differseg_med.errors import ModelError
+from differseg_med.networks._build import decoder_values, level_channels, lookup, make_encoder
 from differseg_med.networks._decoder import FrequencyGuidedDecoder
-from differseg_med.networks._encoders import Encoder, ResidualEncoder, share_encoder
+from differseg_med.networks._encoders import Encoder, share_encoder
 from differseg_med.networks._fusion import DifferentialPerceptionFusion
 from differseg_med.networks._layers import (
     LINEAR,
@@ -22,7 +23,7 @@ from differseg_med.networks._layers import (
     resize,
 )
 from differseg_med.networks._receptive import ReceptiveFieldBlock
-from differseg_med.networks._sizes import DECODERS, SIZES
+from differseg_med.networks._sizes import SIZES
 
 __all__ = ["DifferSeg", "differseg"]
 
@@ -52,12 +53,14 @@ class DifferSeg(nn.Module):
             ``"base"`` or ``"paper"``.
         encoder: ``"residual"``, ``"swin"``, ``"hiera"`` or an `Encoder`.
         encoder_options: arguments of a named encoder, over those of the size.
-        encoder_sharing: ``"shared"``, ``"stem"`` (a first layer per modality) or ``"separate"``.
+        encoder_sharing: ``"shared"``, ``"stem"`` (a first layer per modality, the rest shared) or
+            ``"separate"``.
         decoder: ``"faithful"`` as in the authors' code, or ``"light"``.
         decoder_options: single values over those of the decoder: ``low_kernels``,
             ``high_kernels``, ``path_kernels``, ``up_kernel``, ``fusion_width``,
             ``receptive_kernels``.
-        decoder_channels: channels of the levels after the receptive field blocks, finest first.
+        decoder_channels: channels of the levels after the receptive field blocks, finest first,
+            one for each level of the encoder.
         deep_supervision: whether training returns side maps.
         norm: normalisation; by default batch norm in 2D and group norm in 3D.
         act: activation; by default ReLU for ``"paper"`` and leaky ReLU for the others.
@@ -79,7 +82,7 @@ class DifferSeg(nn.Module):
         *,
         encoder: str | Encoder | None = None,
         encoder_options: Mapping[str, Any] | None = None,
-        encoder_sharing: str | None = None,
+        encoder_sharing: str = "stem",
         decoder: str | None = None,
         decoder_options: Mapping[str, Any] | None = None,
         decoder_channels: Sequence[int] | None = None,
@@ -90,20 +93,20 @@ class DifferSeg(nn.Module):
         count_padding: bool = True,
     ) -> None:
         super().__init__()
-        plan = _lookup(SIZES, size, "size")
+        plan = lookup(SIZES, size, "size")
         norm, act = norm or default_norm(spatial_dims), act or plan["act"]
         streams = [in_channels] if isinstance(in_channels, int) else [int(c) for c in in_channels]
         if not streams or min(streams) < 1:
             raise ModelError("E_NETWORK", f"in_channels is {streams}, expected one or more each")
         if encoder is None or isinstance(encoder, str):
-            encoder = _encoder(spatial_dims, encoder, encoder_options, plan, norm, act)
-        options = _decoder_options(decoder or plan["decoder"], decoder_options)
-        channels = [int(c) for c in decoder_channels or plan["decoder_channels"]]
-        _check_levels(channels, encoder)
+            name = encoder or plan["encoder"][spatial_dims]
+            encoder = make_encoder(spatial_dims, name, plan, encoder_options, norm, act)
+        options = decoder_values(decoder or plan["decoder"], decoder_options)
+        channels = level_channels(encoder, decoder_channels, plan)
         self.spatial_dims, self.in_channels, self.out_channels = spatial_dims, streams, out_channels
         self.deep_supervision = deep_supervision
         self._mode = LINEAR[spatial_dims]
-        self.encode = share_encoder(encoder, streams, encoder_sharing or plan["encoder_sharing"])
+        self.encode = share_encoder(encoder, streams, encoder_sharing)
         self.receive = nn.ModuleList(
             ReceptiveFieldBlock(spatial_dims, wide, c, options["receptive_kernels"], norm)
             for wide, c in zip(encoder.out_channels, channels, strict=True)
@@ -259,44 +262,3 @@ def _guard(logits: Tensor, here: Tensor | None) -> Tensor:
         return logits
     known = here.any(1).view([-1] + [1] * (logits.ndim - 1))
     return torch.where(known, logits, torch.full_like(logits, float("nan")))
-
-
-def _lookup(table: Mapping[str, dict[str, Any]], name: str, argument: str) -> dict[str, Any]:
-    if name not in table:
-        raise ModelError("E_NETWORK", f"{argument} is {name!r}, expected one of {sorted(table)}")
-    return table[name]
-
-
-def _encoder(
-    spatial_dims: int,
-    name: str | None,
-    options: Mapping[str, Any] | None,
-    plan: Mapping[str, Any],
-    norm: Spec,
-    act: Spec,
-) -> Encoder:
-    """An encoder by name; the size's options apply where the size has this encoder."""
-    name = name or plan["encoder"]
-    defaults = plan["encoder_options"] if name == plan["encoder"] else {}
-    if name == "residual":
-        arguments = {"norm": norm, "act": act, **defaults, **(options or {})}
-        return ResidualEncoder(spatial_dims, **arguments)
-    raise ModelError("E_NETWORK", f"encoder is {name!r}, expected 'residual'")
-
-
-def _decoder_options(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    values = _lookup(DECODERS, name, "decoder")
-    unknown = sorted(set(options or {}) - set(values))
-    if unknown:
-        raise ModelError(
-            "E_NETWORK", f"decoder_options holds {unknown}, expected some of {sorted(values)}"
-        )
-    return {**values, **(options or {})}
-
-
-def _check_levels(channels: Sequence[int], encoder: Encoder) -> None:
-    if len(channels) != len(encoder.out_channels):
-        raise ModelError(
-            "E_NETWORK",
-            f"decoder_channels has {len(channels)} levels, the encoder {len(encoder.out_channels)}",
-        )

@@ -162,12 +162,12 @@ class _StemPerModality(nn.Module):
 
 
 class _EncoderPerModality(nn.Module):
-    """A stem and an encoder of its own for every modality."""
+    """A stem and an encoder of its own for every modality; the encoders start as copies."""
 
     def __init__(self, encoder: nn.Module, stems: list[nn.Module]) -> None:
         super().__init__()
         self.stems = nn.ModuleList(stems)
-        self.encoders = nn.ModuleList([encoder, *(_fresh(encoder) for _ in stems[1:])])
+        self.encoders = nn.ModuleList([encoder, *(copy.deepcopy(encoder) for _ in stems[1:])])
 
     def forward(self, streams: list[Tensor]) -> list[Tensor]:
         stemmed = [stem(streams[m]) for m, stem in enumerate(self.stems)]
@@ -178,16 +178,6 @@ class _EncoderPerModality(nn.Module):
             torch.stack([features[i] for features in levels], 1).flatten(0, 1)
             for i in range(len(levels[0]))
         ]
-
-
-def _fresh(encoder: nn.Module) -> nn.Module:
-    """A copy whose layers are drawn anew where they know how to."""
-    twin = copy.deepcopy(encoder)
-    for module in twin.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    return twin
 
 
 def share_encoder(encoder: Encoder, in_channels: Sequence[int], sharing: str) -> nn.Module:

@@ -31,44 +31,52 @@ _LEAKY = ("leakyrelu", {"negative_slope": 0.01})
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
-        "encoder": "residual",
-        "encoder_options": {"channels": (8, 16, 32, 64), "blocks": (1, 1, 1, 1), "stem_stride": 2},
-        "encoder_sharing": "stem",
+        "encoder": {2: "residual", 3: "residual"},
+        "encoder_options": {
+            "residual": {"channels": (8, 16, 32, 64), "blocks": (1, 1, 1, 1), "stem_stride": 2},
+            "swin": {"feature_size": 12, "num_heads": (1, 2, 4, 8), "window_size": 4},
+            "hiera": {"variant": "tiny"},
+        },
         "decoder": "light",
+        "decoder_channels": (8, 16, 32, 64, 128),
         "act": _LEAKY,
-        "decoder_channels": (8, 16, 32, 64),
     },
     "small": {
-        "encoder": "residual",
-        "encoder_options": {"channels": (12, 24, 48, 96), "blocks": (1, 1, 1, 1), "stem_stride": 2},
-        "encoder_sharing": "stem",
+        "encoder": {2: "residual", 3: "residual"},
+        "encoder_options": {
+            "residual": {"channels": (12, 24, 48, 96), "blocks": (1, 1, 1, 1), "stem_stride": 2},
+            "swin": {"feature_size": 24, "num_heads": (3, 6, 12, 24), "window_size": 7},
+            "hiera": {"variant": "small"},
+        },
         "decoder": "light",
+        "decoder_channels": (12, 24, 48, 96, 192),
         "act": _LEAKY,
-        "decoder_channels": (12, 24, 48, 96),
     },
     "base": {
-        "encoder": "residual",
+        "encoder": {2: "residual", 3: "residual"},
         "encoder_options": {
-            "channels": (16, 32, 64, 128),
-            "blocks": (1, 1, 1, 1),
-            "stem_stride": 2,
+            "residual": {"channels": (16, 32, 64, 128), "blocks": (1, 1, 1, 1), "stem_stride": 2},
+            "swin": {"feature_size": 48, "num_heads": (3, 6, 12, 24), "window_size": 7},
+            "hiera": {"variant": "base_plus"},
         },
-        "encoder_sharing": "stem",
         "decoder": "light",
+        "decoder_channels": (16, 32, 64, 128, 256),
         "act": _LEAKY,
-        "decoder_channels": (16, 32, 64, 128),
     },
     "paper": {
-        "encoder": "residual",
+        "encoder": {2: "hiera", 3: "residual"},
         "encoder_options": {
-            "channels": (64, 128, 256, 512),
-            "blocks": (2, 2, 2, 2),
-            "stem_stride": 4,
+            "residual": {"channels": (64, 128, 256, 512), "blocks": (1, 1, 1, 1), "stem_stride": 4},
+            "swin": {"feature_size": 48, "num_heads": (3, 6, 12, 24), "window_size": 7},
+            "hiera": {"variant": "large"},
         },
-        "encoder_sharing": "shared",
         "decoder": "faithful",
+        "decoder_channels": (64, 128, 256, 512, 1024),
         "act": "relu",
-        "decoder_channels": (64, 128, 256, 512),
     },
 }
-"""Values of `DifferSeg` arguments by size name."""
+"""Values that `DifferSeg` takes for arguments left out, by size name.
+
+``encoder`` is by number of spatial dimensions, ``encoder_options`` by encoder;
+``decoder_channels`` holds as many levels as the deepest encoder has, finest first.
+"""
