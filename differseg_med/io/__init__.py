@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from differseg_med.io._between import check_between
     from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
     from differseg_med.io._nifti_study import find_nifti
-    from differseg_med.io._pet import PetOverrides
+    from differseg_med.io._pet import PetOverrides, suv_scale
     from differseg_med.io._read import read_study
     from differseg_med.io._read_seg import read_seg
     from differseg_med.io._resample import resample
+    from differseg_med.io._rtstruct import read_rtstruct
     from differseg_med.io._rules import Rules, read_rules
     from differseg_med.io._seg import SegmentCode, SegmentInfo, write_seg
     from differseg_med.io._select import describe_series, parse_choice, select_series
+    from differseg_med.io._source import source_file
     from differseg_med.io._volume import to_volume
     from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
@@ -42,11 +44,14 @@ __all__ = [
     "parse_choice",
     "read_nifti",
     "read_nifti_header",
+    "read_rtstruct",
     "read_rules",
     "read_seg",
     "read_study",
     "resample",
     "select_series",
+    "source_file",
+    "suv_scale",
     "to_volume",
     "write_nifti",
     "write_seg",
@@ -68,9 +73,12 @@ _LAZY = {
     "read_nifti_header": "_nifti",
     "read_rules": "_rules",
     "read_study": "_read",
+    "read_rtstruct": "_rtstruct",
     "read_seg": "_read_seg",
     "resample": "_resample",
     "select_series": "_select",
+    "source_file": "_source",
+    "suv_scale": "_pet",
     "to_volume": "_volume",
     "write_nifti": "_nifti",
     "write_seg": "_seg",

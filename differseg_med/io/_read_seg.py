@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
 
 from differseg_med.errors import StudyError
 from differseg_med.geometry import Grid, Volume, lps_ras
 from differseg_med.io._header import quiet
+from differseg_med.io._object import read_object
 from differseg_med.io._resample import resample
 from differseg_med.types import MaskArray
 
 __all__ = ["SegPlanes", "place_on", "read_planes", "read_seg"]
 
-_BINARY_OR_FRACTIONAL = "1.2.840.10008.5.1.4.1.1.66.4"
 _LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 
 _ALIGNED_VOXELS = 0.25
@@ -43,14 +43,14 @@ class SegPlanes:
     frame: str | None = None
 
 
-def read_seg(path: str | Path, reference: Grid, segment: int | str | None = None) -> Volume:
+def read_seg(source: str | Path, reference: Grid, segment: int | str | None = None) -> Volume:
     """Read one segment of a DICOM SEG onto a grid.
 
     Frames that lie on the grid are taken voxel by voxel; frames on another grid of the same frame
     of reference are sampled at the reference's voxel centres.
 
     Args:
-        path: the SEG.
+        source: the file, or ``ARCHIVE.zip!MEMBER``.
         reference: where the mask is wanted.
         segment: number or label; may be left out where there is only one.
 
@@ -62,33 +62,28 @@ def read_seg(path: str | Path, reference: Grid, segment: int | str | None = None
             reference, planes that form no volume, or parts outside the reference;
             ``E_UNSUPPORTED`` or ``E_CORRUPT``: it is no readable SEG.
     """
-    planes = read_planes(Path(path), segment)
+    planes = read_planes(source, segment)
     if reference.frame and planes.frame and reference.frame != planes.frame:
         raise StudyError("E_SEGMENTATION", "the SEG lies in another frame of reference")
     return Volume(place_on(planes, reference), reference)
 
 
-def read_planes(path: Path, segment: int | str | None = None) -> SegPlanes:
+def read_planes(source: str | Path, segment: int | str | None = None) -> SegPlanes:
     """Read the frames of one segment and where they lie.
 
     Args:
-        path: the SEG.
+        source: the file, or ``ARCHIVE.zip!MEMBER``.
         segment: number or label; may be left out where there is only one.
 
     Raises:
         StudyError: see `read_seg`.
     """
     with quiet():
-        try:
-            dataset = pydicom.dcmread(path)
-        except (OSError, pydicom.errors.InvalidDicomError) as error:
-            raise StudyError("E_CORRUPT", f"{path.name} is not a DICOM file") from error
-        if dataset.get("SOPClassUID") not in (_BINARY_OR_FRACTIONAL, _LABELMAP):
-            raise StudyError("E_UNSUPPORTED", f"{path.name} is not a DICOM SEG")
+        dataset = read_object(str(source), {SegmentationStorage, _LABELMAP}, "DICOM SEG")
         try:
             return _planes(dataset, _segment_number(dataset, segment))
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise StudyError("E_CORRUPT", f"{path.name} lacks what a SEG must have") from error
+            raise StudyError("E_CORRUPT", "the SEG lacks what it must have") from error
 
 
 def _segment_number(dataset: Dataset, segment: int | str | None) -> int:

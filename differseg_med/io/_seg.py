@@ -26,7 +26,7 @@ from highdicom.seg import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
-from pydicom.valuerep import format_number_as_ds
+from pydicom.valuerep import format_number_as_ds, validate_value
 
 from differseg_med import __version__
 from differseg_med.errors import OutputError, StudyError
@@ -61,6 +61,9 @@ _COPIED = (
     "LossyImageCompressionRatio",
     "PositionReferenceIndicator",
 )
+
+_IDENTITY = ("PatientID", "PatientName")
+"""Copied even where they break the rules for their kind: the archive files by them."""
 
 _OUT_OF_REACH = (1e9, 1e9, 1e9)
 """Position given to frames of other stacks in a multi-frame source: no plane matches them."""
@@ -212,7 +215,7 @@ def _build(
 
 
 def _copy_identity(header: Dataset, dataset: Segmentation) -> None:
-    """Patient and study as they stand in the source.
+    """Patient and study as they stand in the source; values that break their VR are left empty.
 
     highdicom's constructor never sees them: it would refuse values that are bad but real, and log
     names.
@@ -221,6 +224,9 @@ def _copy_identity(header: Dataset, dataset: Segmentation) -> None:
     for keyword in _COPIED:
         if keyword in header:
             dataset[keyword] = header[keyword]
+    for element in [dataset[tag] for tag in dataset.keys() & header.keys()]:
+        if element.keyword not in _IDENTITY and not _is_valid(element):
+            dataset[element.tag].value = None
     for keyword in (*_REQUIRED, "ContentCreatorName"):
         if keyword not in dataset:
             setattr(dataset, keyword, "")
@@ -236,6 +242,17 @@ def _positions_for(
             return None
     patient = hd.CoordinateSystemNames.PATIENT
     return [hd.PlanePositionSequence(patient, [float(x) for x in plane]) for plane in planes]
+
+
+def _is_valid(element: pydicom.DataElement) -> bool:
+    values = element.value if element.VM > 1 else [element.value]
+    try:
+        for value in values:
+            if isinstance(value, str):
+                validate_value(element.VR, value, pydicom.config.RAISE)
+    except ValueError:
+        return False
+    return True
 
 
 def _describe(segment: SegmentInfo) -> SegmentDescription:

@@ -24,7 +24,9 @@ from differseg_med.io import (
     SegmentInfo,
     Series,
     StudyInfo,
+    read_nifti,
     read_seg,
+    read_study,
     write_seg,
     write_series,
 )
@@ -335,6 +337,7 @@ def test_patient_values_are_copied_and_never_shown(tmp_path: Path, capsys, caplo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ds.PatientBirthDate = "1/2/CANARY"
+        ds.StudyID = "longer than 16 characters"
         ds.save_as(first)
     caplog.clear()
     with caplog.at_level("DEBUG"):
@@ -342,7 +345,7 @@ def test_patient_values_are_copied_and_never_shown(tmp_path: Path, capsys, caplo
     logged = caplog.text
     written = pydicom.dcmread(path)
     assert written.PatientName == ds.PatientName
-    assert written["PatientBirthDate"].value == "1/2/CANARY"
+    assert (written.PatientBirthDate, written.StudyID) == ("", "")
     shown = capsys.readouterr()
     text = shown.out + shown.err + logged + "".join(str(w.message) for w in recwarn.list)
     assert "can" not in text.lower()
@@ -544,3 +547,34 @@ def test_what_is_no_seg_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content[:-10])
     with pytest.raises(StudyError, match="E_CORRUPT"):
         read_seg(path, grid)
+
+
+def test_a_seg_may_lie_in_an_archive(tmp_path: Path) -> None:
+    grid = _grid()
+    mask = _mask(grid)
+    path = write_seg(mask, _written(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "x/seg.dcm")
+    assert np.array_equal(read_seg(f"{tmp_path / 'a.zip'}!x/seg.dcm", grid).array, mask.array)
+
+
+@pytest.mark.realdata
+def test_a_real_study_read_from_its_archive_gets_a_valid_seg(shared: Path, tmp_path: Path) -> None:
+    """The source's Study ID is too long to be valid, so the SEG's is empty."""
+    data = shared / "data"
+    study = read_study(data / "sts_dicom" / "sts_008.zip")
+    (series,) = (s for s in study.series if s.dicom == "PT")
+    truth = read_nifti(data / "sts" / "sts_008" / "pet_gtv.nii.gz")
+    mask = Volume(truth.array.astype(np.uint8), series.grid)
+    path = write_seg(mask, series, tmp_path / "seg.dcm", INFO)
+    assert np.array_equal(read_seg(path, series.grid).array, mask.array)
+    ds = pydicom.dcmread(path)
+    assert (str(ds.PatientID), ds.StudyID) == ("STS_008", "")
+    run = subprocess.run(
+        [_tool("dciodvfy"), "-new", path], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    command = [_tool("segimage2itkimage"), "--inputDICOM", path, "--outputDirectory", tmp_path]
+    subprocess.run([*command, "--outputType", "nrrd"], check=True, capture_output=True)
+    found = _sitk_points(sitk.ReadImage(tmp_path / "1.nrrd"))
+    assert np.abs(found - _set_points(mask)).max() < 1e-2
