@@ -20,6 +20,8 @@ from differseg_med.data.phantom import (
 )
 from differseg_med.errors import UsageError
 from differseg_med.geometry import Grid, Volume, covered_fraction
+from differseg_med.io import read_study, to_volume
+from differseg_med.modality import get_modality
 
 SEEDS = range(6)
 GOLDEN_MEANS = {"pet": 0.3691683, "ct": -468.2025, "mr_t1": 486.1314}
@@ -190,3 +192,21 @@ def test_dicom_study_is_one_patient_study_and_frame(tmp_path: Path, cases) -> No
         assert len(series) == case.volumes[name].grid.shape[2]
     ct = np.stack([ds.pixel_array.T.astype(int) - 1024 for ds in headers["ct"]], axis=-1)
     assert np.array_equal(ct, case.volumes["ct"].array)
+
+
+def test_dicom_study_passes_the_gate_and_gives_the_volumes_back(tmp_path: Path) -> None:
+    case = write_phantom_dicom(tmp_path, seed=11)
+    study = read_study(tmp_path)
+    assert not study.findings
+    assert not study.skipped
+    names = {"PT": "pet", "CT": "ct", "MR": "mr_t1"}
+    assert {names[series.dicom] for series in study.series} == set(PHANTOM_MODALITIES)
+    for series in study.series:
+        name = names[series.dicom]
+        volume = to_volume(series, get_modality(name))
+        made = case.volumes[name]
+        assert volume.grid.is_same(made.grid)
+        assert volume.grid.frame == made.grid.frame
+        assert not volume.findings
+        tolerance = 1e-3 * made.array.max() if name == "pet" else 0
+        assert np.abs(volume.array - made.array).max() <= tolerance
