@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from differseg_med.io._integrity import frame_bytes, is_native
 from differseg_med.io._source import READ_ERRORS, SourceReader, parse_label, short_name
 from differseg_med.io._study import Instance
 
-__all__ = ["stored_values"]
+__all__ = ["PixelDecoder"]
 
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
@@ -37,34 +38,74 @@ _PACKAGES: Mapping[str, str] = {
 }
 """Package that decodes a transfer syntax, for the message when it is missing."""
 
+_NO_DECODER = "Export the series again, uncompressed or as JPEG 2000."
 
-def stored_values(reader: SourceReader, instance: Instance) -> npt.NDArray[Any]:
-    """Stored values of one slice as integers, shape (rows, columns).
 
-    Bits beyond BitsStored (overlays of old files) are cleared and the sign is extended.
+class PixelDecoder:
+    """Decodes slices from many threads; keeps the compressed file that was read last.
 
-    Raises:
-        StudyError: ``E_CORRUPT`` or ``E_DECODER``.
+    Args:
+        reader: where bytes come from.
     """
-    try:
-        raw = _native(reader, instance) if is_native(instance) else _decoded(reader, instance)
-    except READ_ERRORS as error:
-        name = short_name(instance.source)
-        raise StudyError("E_CORRUPT", f"{name} cannot be read ({type(error).__name__})") from error
-    return _clean(raw, instance.tags)
 
+    def __init__(self, reader: SourceReader) -> None:
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._last: tuple[str, pydicom.Dataset] | None = None
 
-def _native(reader: SourceReader, instance: Instance) -> npt.NDArray[Any]:
-    size = frame_bytes(instance)
-    offset = int(_integer(instance.tags, "PixelOffset", 0)) + instance.frame * size
-    data = reader.read_range(parse_label(instance.source), offset, size)
-    if len(data) != size:
+    def stored_values(self, instance: Instance) -> npt.NDArray[Any]:
+        """Stored values of one slice as integers, shape (rows, columns).
+
+        Bits beyond BitsStored (overlays of old files) are cleared and the sign is extended.
+
+        Raises:
+            StudyError: ``E_CORRUPT`` or ``E_DECODER``.
+        """
+        try:
+            raw = self._native(instance) if is_native(instance) else self._decoded(instance)
+        except READ_ERRORS as error:
+            raise StudyError(
+                "E_CORRUPT",
+                f"{short_name(instance.source)} cannot be read ({type(error).__name__})",
+            ) from error
+        return _clean(raw, instance.tags)
+
+    def _native(self, instance: Instance) -> npt.NDArray[Any]:
+        size = frame_bytes(instance)
+        offset = _integer(instance.tags, "PixelOffset", 0) + instance.frame * size
+        data = self._reader.read_range(parse_label(instance.source), offset, size)
+        if len(data) != size:
+            name = short_name(instance.source)
+            raise StudyError("E_CORRUPT", f"{name} ends {size - len(data)} bytes too early")
+        order = ">" if instance.tags["TransferSyntaxUID"] == _BIG_ENDIAN else "<"
+        return np.frombuffer(data, _dtype(instance.tags, order)).reshape(
+            instance.rows, instance.columns
+        )
+
+    def _decoded(self, instance: Instance) -> npt.NDArray[Any]:
+        """Decode through pydicom's plugins; one frame at a time."""
         name = short_name(instance.source)
-        raise StudyError("E_CORRUPT", f"{name} ends {size - len(data)} bytes too early")
-    order = ">" if instance.tags["TransferSyntaxUID"] == _BIG_ENDIAN else "<"
-    return np.frombuffer(data, _dtype(instance.tags, order)).reshape(
-        instance.rows, instance.columns
-    )
+        try:
+            dataset = self._dataset(instance, name)
+            array = pydicom.pixels.pixel_array(dataset, index=instance.frame, raw=True)
+        except StudyError:
+            raise
+        except Exception as error:  # decoders raise what they like on damaged or unknown streams
+            raise _decode_error(instance, name, error) from error
+        if array.shape != (instance.rows, instance.columns):
+            expected = (instance.rows, instance.columns)
+            raise StudyError("E_CORRUPT", f"{name} decodes to {array.shape}, expected {expected}")
+        return np.asarray(array)
+
+    def _dataset(self, instance: Instance, name: str) -> pydicom.Dataset:
+        with self._lock:
+            if self._last is not None and self._last[0] == instance.source:
+                return self._last[1]
+            data = self._reader.read(parse_label(instance.source))
+            dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+            _check_fragments(dataset, instance, name)
+            self._last = (instance.source, dataset)
+            return dataset
 
 
 def _integer(tags: Mapping[str, object], keyword: str, default: int) -> int:
@@ -75,26 +116,6 @@ def _integer(tags: Mapping[str, object], keyword: str, default: int) -> int:
 def _dtype(tags: Mapping[str, object], order: str = "=") -> np.dtype[Any]:
     kind = "i" if _integer(tags, "PixelRepresentation", 0) == 1 else "u"
     return np.dtype(f"{order}{kind}{_integer(tags, 'BitsAllocated', 16) // 8}")
-
-
-def _decoded(reader: SourceReader, instance: Instance) -> npt.NDArray[Any]:
-    """Decode through pydicom's plugins; one frame at a time."""
-    name = short_name(instance.source)
-    data = reader.read(parse_label(instance.source))
-    try:
-        dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-        _check_fragments(dataset, instance, name)
-        array = pydicom.pixels.pixel_array(dataset, index=instance.frame, raw=True)
-    except StudyError:
-        raise
-    except Exception as error:  # decoders raise what they like on damaged or unknown streams
-        raise _decode_error(instance, name, error) from error
-    if array.shape != (instance.rows, instance.columns):
-        raise StudyError(
-            "E_CORRUPT",
-            f"{name} decodes to {array.shape}, expected {(instance.rows, instance.columns)}",
-        )
-    return np.asarray(array)
 
 
 def _check_fragments(dataset: pydicom.Dataset, instance: Instance, name: str) -> None:
@@ -116,14 +137,16 @@ def _check_fragments(dataset: pydicom.Dataset, instance: Instance, name: str) ->
 
 
 def _decode_error(instance: Instance, name: str, error: Exception) -> StudyError:
+    """The missing package where there is one, else damage."""
     syntax = pydicom.uid.UID(str(instance.tags.get("TransferSyntaxUID", "")))
     package = _PACKAGES.get(str(syntax))
     try:
-        missing = not pydicom.pixels.get_decoder(syntax).is_available
+        available = pydicom.pixels.get_decoder(syntax).available_plugins
     except NotImplementedError:
-        missing = True
-    if missing:
-        remedy = f"Install it with: pip install {package}." if package else None
+        return StudyError("E_DECODER", f"{name} is compressed as {syntax.name}", _NO_DECODER)
+    plugin = "pyjpegls" if package == "pyjpegls" else "pylibjpeg"
+    if package and plugin not in available:
+        remedy = f"Install it with: pip install {package}."
         return StudyError("E_DECODER", f"{name} is compressed as {syntax.name}", remedy)
     return StudyError("E_CORRUPT", f"{name} cannot be decoded ({type(error).__name__})")
 

@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from differseg_med.errors import StudyError
 from differseg_med.io._frames import frame_tags
 from differseg_med.io._limits import MAX_INFLATED_BYTES
-from differseg_med.io._source import Source, SourceReader
+from differseg_med.io._source import READ_ERRORS, Source, SourceReader
 from differseg_med.io._study import Instance, Skipped
 from differseg_med.io._tags import ENHANCED, IMAGE_CLASSES, INVALID, READ_TAGS, plain_tags
 from differseg_med.io._tags import private_tags as read_private
@@ -30,6 +30,7 @@ _HEAD_BYTES = 1 << 16
 _META_BYTES = 512
 _MEDIA_CLASS = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
 _PIXELS = 0x7FE00008
+_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 _AFTER_IDENTITY = 0x00100041
 _LENGTH_UNDEFINED = 0xFFFFFFFF
 _PIXEL_TAG = (0x7FE0, 0x0010)
@@ -70,54 +71,68 @@ def read_header(reader: SourceReader, source: Source) -> tuple[Header | Skipped,
 
     Returns:
         The header, or why the file is skipped; and the patient's identity (may be empty strings).
+
+    Raises:
+        StudyError: ``E_CORRUPT`` for a DICOM file that cannot be read: it could be a slice.
     """
     if source.size == 0:
         return Skipped(source.label, "empty file"), ()
     try:
-        dataset, where = _parse(reader, source)
-        if dataset is None:
-            return Skipped(source.label, "not DICOM"), ()
-        return _classify(source, dataset, where)
+        start = reader.head(source, _META_BYTES).getvalue()
+    except READ_ERRORS as error:
+        if source.member is not None:
+            return Skipped(source.label, f"unreadable archive member ({type(error).__name__})"), ()
+        raise StudyError("E_CORRUPT", f"{source.name} cannot be read ({error})") from error
+    marked = start[128:132] == b"DICM"
+    if not marked and not _looks_like_dataset(start):
+        damaged = source.path.suffix.lower() == ".zip" and source.member is None
+        return Skipped(source.label, "damaged archive" if damaged else "not DICOM"), ()
+    try:
+        dataset, where = _parse(reader, source, start)
+        return _classify(source, dataset, where, marked)
+    except StudyError:
+        raise
     except Exception as error:  # whatever a third-party parser raises on damaged bytes
-        return Skipped(source.label, f"unreadable ({type(error).__name__})"), ()
+        if not marked or _declared_other(start):
+            return Skipped(source.label, f"unreadable ({type(error).__name__})"), ()
+        raise StudyError("E_CORRUPT", f"{source.name} cannot be parsed") from error
 
 
-def _parse(reader: SourceReader, source: Source) -> tuple[Dataset | None, dict[str, Any]]:
+def _declared_other(start: bytes) -> bool:
+    """Whether the file meta information declares a class that is no image."""
+    declared = _MEDIA_CLASS.search(start)
+    return declared is not None and declared.group(1).decode() not in IMAGE_CLASSES
+
+
+def _parse(reader: SourceReader, source: Source, start: bytes) -> tuple[Dataset, dict[str, Any]]:
     """Parse up to the pixels, from the file itself or from the head of an archive member."""
     if source.member is None:
         with reader.open(source) as file:
-            return _parse_stream(file)
-    head = reader.head(source, _HEAD_BYTES)
+            return _parse_stream(file, start)
+    whole = 0 < source.size <= _HEAD_BYTES
     try:
-        dataset, where = _parse_stream(head)
-        if where or 0 < source.size <= _HEAD_BYTES:
+        dataset, where = _parse_stream(reader.head(source, _HEAD_BYTES), start)
+        if whole or where or dataset.get("SOPClassUID") not in IMAGE_CLASSES:
             return dataset, where
     except Exception:  # the head may end inside an element; the whole member decides
-        if 0 < source.size <= _HEAD_BYTES:
+        if whole:
             raise
-    return _parse_stream(io.BytesIO(reader.read(source)))
+    return _parse_stream(io.BytesIO(reader.read(source)), start)
 
 
-def _parse_stream(file: IO[bytes]) -> tuple[Dataset | None, dict[str, Any]]:
-    start = file.read(_META_BYTES)
-    force = start[128:132] != b"DICM"
-    if force and not _looks_like_dataset(start):
-        return None, {}
+def _parse_stream(file: IO[bytes], start: bytes) -> tuple[Dataset, dict[str, Any]]:
     _check_inflated_size(file, start)
-    declared = _MEDIA_CLASS.search(start)
-    is_image = not declared or declared.group(1).decode() in IMAGE_CLASSES
-    dataset = _read_until(file, _PIXELS if is_image else _AFTER_IDENTITY, force)
-    if not is_image and dataset.get("SOPClassUID") in IMAGE_CLASSES:
-        dataset = _read_until(file, _PIXELS, force)
-    if "SOPClassUID" not in dataset:
-        return dataset if not force else None, {}
+    other = _declared_other(start)
+    dataset = _read_until(file, _AFTER_IDENTITY if other else _PIXELS)
+    if other and dataset.get("SOPClassUID") in IMAGE_CLASSES:
+        dataset = _read_until(file, _PIXELS)
     return dataset, _pixel_place(file, dataset)
 
 
-def _read_until(file: IO[bytes], first_unread: int, force: bool) -> Dataset:
+def _read_until(file: IO[bytes], first_unread: int) -> Dataset:
     file.seek(0)
     return read_partial(
-        file, lambda tag, vr, length: int(tag) >= first_unread, force=force, specific_tags=READ_TAGS
+        file, lambda tag, vr, length: int(tag) >= first_unread, force=True, specific_tags=READ_TAGS
     )
 
 
@@ -181,17 +196,22 @@ def _transfer_syntax(dataset: Dataset) -> str:
 
 
 def _classify(
-    source: Source, dataset: Dataset, where: Mapping[str, Any]
+    source: Source, dataset: Dataset, where: Mapping[str, Any], marked: bool
 ) -> tuple[Header | Skipped, tuple[str, ...]]:
     sop_class = str(dataset.get("SOPClassUID", "") or "")
-    if "SOPClassUID" not in dataset:
-        media = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-        reason = "DICOMDIR" if media == "1.2.840.10008.1.3.10" else "no SOP class"
-        return Skipped(source.label, reason), ()
+    media = str(dataset.file_meta.get("MediaStorageSOPClassUID", "") or "")
+    if media == _MEDIA_DIRECTORY:
+        return Skipped(source.label, "DICOMDIR"), ()
+    if not sop_class:
+        if marked and media in ("", *IMAGE_CLASSES):
+            raise StudyError("E_CORRUPT", f"{source.name} has no SOP class, or ends before it")
+        return Skipped(source.label, "no SOP class"), ()
     patient = tuple(
         str(dataset.get(keyword, "") or "").strip()
         for keyword in ("PatientID", "PatientBirthDate", "PatientSex")
     )
+    if sop_class not in IMAGE_CLASSES and media in IMAGE_CLASSES:
+        raise StudyError("E_CORRUPT", f"{source.name} says two SOP classes, or ends in the first")
     if sop_class not in IMAGE_CLASSES:
         name = pydicom.uid.UID(sop_class).name
         return Skipped(source.label, "unknown class" if name == sop_class else name), patient
@@ -200,14 +220,14 @@ def _classify(
     unfit = _not_for_us(tags)
     if unfit:
         return Skipped(source.label, unfit), patient
+    if not (tags.get("SeriesInstanceUID") and tags.get("SOPInstanceUID") and tags.get("Modality")):
+        raise StudyError("E_CORRUPT", f"{source.name} lacks its series, instance or modality")
     series = (tags["SeriesInstanceUID"], tags.get("StudyInstanceUID", ""), tags["Modality"])
     instances = tuple(_instances(source, dataset, tags))
     return Header(series, (patient[0], patient[1], patient[2]), instances), patient
 
 
 def _not_for_us(tags: Mapping[str, Any]) -> str | None:
-    if not (tags.get("SeriesInstanceUID") and tags.get("SOPInstanceUID") and tags.get("Modality")):
-        return "no series, instance or modality"
     if tags.get("SamplesPerPixel", 1.0) != 1.0 or tags.get("PhotometricInterpretation") not in (
         "MONOCHROME1",
         "MONOCHROME2",

@@ -32,7 +32,8 @@ def read_study(path: str | Path, *, workers: int | None = None) -> Study:
 
     Raises:
         UsageError: ``E_PATH`` when there is nothing at the path.
-        StudyError: ``E_EMPTY`` when no image was found, ``E_PATIENT_MIX`` for several patients.
+        StudyError: ``E_EMPTY`` when no image was found, ``E_PATIENT_MIX`` for several patients,
+            ``E_CORRUPT`` for a DICOM file that cannot be read, for it could be a slice.
     """
     sources = list(list_sources(Path(path)))
     with SourceReader() as reader, quiet():

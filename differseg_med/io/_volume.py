@@ -12,7 +12,7 @@ import numpy.typing as npt
 from differseg_med._codes import CODES
 from differseg_med.errors import Finding, StudyError
 from differseg_med.geometry import Volume
-from differseg_med.io._decode import stored_values
+from differseg_med.io._decode import PixelDecoder
 from differseg_med.io._geometry import projections
 from differseg_med.io._header import quiet
 from differseg_med.io._limits import MAX_VOXELS, check_voxels
@@ -90,9 +90,10 @@ def _decode(series: Series, modality: Modality, suv: SuvScale | None) -> tuple[F
     def fill(index: int) -> int:
         instance = instances[index]
         factor = 1.0 if suv is None else suv.factors[index]
-        return _fill(array[index], stored_values(reader, instance), instance, modality, factor)
+        return _fill(array[index], decoder.stored_values(instance), instance, modality, factor)
 
     with SourceReader() as reader, quiet(), ThreadPoolExecutor(_WORKERS) as pool:
+        decoder = PixelDecoder(reader)
         padded = sum(pool.map(fill, range(len(instances))))
     return array, padded
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -190,7 +191,7 @@ def save(slices: Iterable[Dataset], folder: Path, *, shuffle: bool = True) -> Pa
     order = np.random.default_rng(3).permutation(len(listed)) if shuffle else range(len(listed))
     start = len(list(folder.iterdir()))
     for name, index in enumerate(order, start=start):
-        listed[index].save_as(folder / f"{name:04d}.dcm", enforce_file_format=True)
+        dcmwrite(folder / f"{name:04d}.dcm", listed[index], enforce_file_format=True)
     return folder
 
 
