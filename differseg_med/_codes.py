@@ -93,7 +93,7 @@ E_GEOMETRY | The geometry is not finite, has no volume or does not fit the array
 E_SERIES_MISSING | The series that was asked for is not in the study. | List the series with: differseg-med inspect STUDY.
 E_AMBIGUOUS | Several series or files fit one modality. | Choose with --modality NAME=SERIES_NUMBER, UID or DIR, or with a rules file.
 E_MISSING_MODALITY | A modality that the bundle requires is not in the study. | Add the series, or choose a bundle that does not need it.
-E_FRAME | Two modalities lie in different frames of reference. | Register them first, or use --register rigid.
+E_FRAME | Two modalities lie in different frames of reference. | Register one to the other first, and give the registered series.
 E_REGISTRATION | Registration between two frames did not reach the stated quality. | Look at both series; register them by hand.
 E_OVERLAP | The fields of view overlap too little. | Check that both series show the same body part.
 E_PET_UNITS | The PET unit cannot be turned into SUVbw. | Export the PET in BQML or GML.

@@ -6,8 +6,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from differseg_med.data.phantom import Phantom
 
 # Tests work on small tensors, where threads gain nothing, and cost up to ten times the time on a
 # machine with other work to do. Set before torch is imported; subprocesses inherit it.
@@ -63,3 +67,21 @@ def tiny_bundle(
 ) -> Path:
     """A bundle that runs in a second; tests must not change it."""
     return copy_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def nifti_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom as a folder of NIfTI files; tests must not change it."""
+    from differseg_med.data.phantom import write_phantom_nifti
+
+    (folder,) = write_phantom_nifti(tmp_path_factory.mktemp("nifti"), 1, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dicom_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Phantom]:
+    """The phantom as a folder of DICOM series, and the truth; tests must not change it."""
+    from differseg_med.data.phantom import write_phantom_dicom
+
+    folder = tmp_path_factory.mktemp("dicom") / "study_1"
+    return folder, write_phantom_dicom(folder, 3)

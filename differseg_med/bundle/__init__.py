@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from differseg_med.bundle._locate import BundleInfo, find_bundle, list_bundles
 
 if TYPE_CHECKING:
-    from differseg_med.bundle._inspect import inspect_studies, wanted_by
+    from differseg_med.bundle._inspect import inspect_studies
     from differseg_med.bundle._load import BundlePredictor, load_predictor
     from differseg_med.bundle._render import render_all, render_bundle
     from differseg_med.bundle._root import bundle_root, checkpoint
@@ -30,12 +30,10 @@ __all__ = [
     "render_all",
     "render_bundle",
     "segment",
-    "wanted_by",
 ]
 
 _LAZY: dict[str, str] = {
     "inspect_studies": "_inspect",
-    "wanted_by": "_inspect",
     "BundlePredictor": "_load",
     "load_predictor": "_load",
     "segment": "_segment",

@@ -165,6 +165,9 @@ def _check(info: BundleInfo, channels: list[str]) -> None:
         raise ValueError(f"channel_def says {channels}, modalities.order says {expected}")
     if not set(info.required) <= set(info.modalities) or info.reference not in info.required:
         raise ValueError("the reference must be required, and required modalities must be in order")
+    target = info.metadata.get("target")
+    if target is not None and [len(target["category"]), len(target["type"])] != [3, 3]:
+        raise ValueError("target's category and type are [value, scheme, meaning]")
 
 
 def _three(values: Any) -> tuple[float, float, float]:

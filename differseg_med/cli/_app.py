@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,12 @@ from differseg_med import __version__
 from differseg_med.cli import _print
 from differseg_med.errors import DifferSegError, UsageError
 
+if TYPE_CHECKING:
+    from differseg_med.engine import ReadOptions
+
 __all__ = ["app", "run"]
+
+_REFUSED = 5
 
 app = typer.Typer(
     name="differseg-med",
@@ -22,17 +27,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Study = Annotated[
-    Path, typer.Argument(help="Folder or .zip of DICOM files, or folder of NIfTI files.")
-]
-BundleOption = Annotated[str, typer.Option("--bundle", help="Name or folder of the bundle.")]
+_STUDY_HELP = "Folder or .zip of DICOM files, or folder of NIfTI files named by modality."
 Choices = Annotated[
     list[str] | None,
     typer.Option(
         "--modality",
         metavar="NAME=SERIES",
-        help="Series number, UID, folder or NIfTI file of a modality; may be repeated.",
+        help="Series number, UID, folder or NIfTI file of a modality, or NAME@key=value for a part "
+        "of a series; may be repeated.",
     ),
+]
+RulesFile = Annotated[
+    Path | None, typer.Option("--rules", help="YAML file that says which series serves what.")
+]
+Pet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pet",
+        metavar="KEY=VALUE",
+        help="Value that a PET header lacks, such as weight_kg=70; recorded; may be repeated.",
+    ),
+]
+Xform = Annotated[
+    str | None,
+    typer.Option("--nifti-xform", help="sform or qform, where a NIfTI file's two disagree."),
+]
+Lenient = Annotated[
+    bool, typer.Option("--lenient", help="Correct what can be corrected, with a warning.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON lines instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -74,9 +95,35 @@ def differseg_med(
 
 
 @app.command()
+def inspect(
+    studies: Annotated[list[Path], typer.Argument(help=_STUDY_HELP)],
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", help="Bundle that decides what is refused.")
+    ] = None,
+    modality: Choices = None,
+    rules: RulesFile = None,
+    pet: Pet = None,
+    nifti_xform: Xform = None,
+    lenient: Lenient = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List a study's series, their geometry and problems; exit 5 when a study is refused."""
+    from differseg_med.bundle import inspect_studies
+
+    options = _read_options(modality, rules, pet, nifti_xform, lenient)
+    refused = False
+    for inspection in inspect_studies(studies, bundle, options):
+        _print.inspection(inspection, as_json=json)
+        refused |= inspection.refused
+    if refused:
+        raise typer.Exit(_REFUSED)
+
+
+@app.command()
 def segment(
-    study: Study,
-    bundle: BundleOption,
+    study: Annotated[Path, typer.Argument(help=_STUDY_HELP)],
+    bundle: Annotated[str, typer.Option("--bundle", help="Name or folder of the bundle.")],
     out: Annotated[Path, typer.Option(help="Folder for results; the case gets a folder in it.")],
     formats: Annotated[
         str | None,
@@ -86,6 +133,10 @@ def segment(
         ),
     ] = None,
     modality: Choices = None,
+    rules: RulesFile = None,
+    pet: Pet = None,
+    nifti_xform: Xform = None,
+    lenient: Lenient = False,
     weights: Annotated[
         Path | None, typer.Option(help="Weights to use instead of the bundle's own.")
     ] = None,
@@ -94,9 +145,6 @@ def segment(
         str | None,
         typer.Option("--case-id", help="Name of the case. Default: from the study's path."),
     ] = None,
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Correct what can be corrected, with a warning.")
-    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that exist.")
     ] = False,
@@ -115,9 +163,8 @@ def segment(
 
     options = CaseOptions(
         formats=tuple(formats.split(",")) if formats is not None else None,
-        choices=_choices(modality),
+        read=_read_options(modality, rules, pet, nifti_xform, lenient),
         case=case,
-        lenient=lenient,
         overwrite=overwrite,
     )
     with _print.progress() as report:
@@ -158,12 +205,27 @@ def explain(
     _print.codes(list(CODES.values()) if everything else [CODES[name]])
 
 
-def _choices(pairs: list[str] | None) -> dict[str, str]:
-    """``NAME=SERIES`` options as a mapping."""
-    chosen: dict[str, str] = {}
-    for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        if not (name and equals and value) or name in chosen:
-            raise UsageError("E_OPTION", f"--modality takes NAME=SERIES once a name; got {pair!r}")
-        chosen[name] = value
-    return chosen
+def _read_options(
+    modality: list[str] | None,
+    rules: Path | None,
+    pet: list[str] | None,
+    xform: str | None,
+    lenient: bool,
+) -> ReadOptions:
+    """How a study is read, from the options that say so."""
+    from differseg_med import io
+    from differseg_med.engine import ReadOptions
+
+    pairs = [io.parse_choice(text) for text in modality or []]
+    choices = dict(pairs)
+    if len(choices) < len(pairs):
+        raise UsageError("E_OPTION", "--modality was given twice for one name")
+    if xform not in (None, "sform", "qform"):
+        raise UsageError("E_OPTION", f"--nifti-xform is sform or qform, not {xform!r}")
+    return ReadOptions(
+        choices=choices,
+        rules=io.read_rules(rules) if rules else None,
+        pet=io.PetOverrides.parse(pet) if pet else None,
+        xform=xform,  # type: ignore[arg-type] # checked above
+        lenient=lenient,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,14 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from differseg_med._codes import Code
+from differseg_med._codes import CODES, Code
 from differseg_med.errors import ModelError
 
 if TYPE_CHECKING:
     from differseg_med.bundle import BundleInfo
-    from differseg_med.engine import CaseResult
+    from differseg_med.engine import CaseResult, Inspection, StackReport
 
-__all__ = ["bundles", "case", "codes", "internal", "line", "note", "progress", "table"]
+__all__ = [
+    "bundles",
+    "case",
+    "codes",
+    "inspection",
+    "internal",
+    "line",
+    "note",
+    "progress",
+    "table",
+]
 
 
 def line(text: str) -> None:
@@ -76,6 +87,41 @@ def case(result: CaseResult, *, as_json: bool) -> None:
     line(f"{result.case}: {measured['volume_ml']:.1f} ml in {measured['components']} parts")
     for name in sorted(result.status["outputs"]):
         line(str(result.folder / name))
+
+
+def inspection(found: Inspection, *, as_json: bool) -> None:
+    """Write what a study holds."""
+    if as_json:
+        dump({**dataclasses.asdict(found), "refused": found.refused})
+        return
+    skipped = sum(found.skipped.values())
+    line(f"{found.study}: {found.kind}, {len(found.stacks)} series, {skipped} files skipped")
+    if found.stacks:
+        table([_STACK_HEAD, *(_stack_row(stack) for stack in found.stacks)])
+    for stack in found.stacks:
+        for remark in (*stack.problems, *stack.findings):
+            line(f"  series {stack.label}: {remark.code}: {remark.detail}")
+    for remark in found.findings:
+        line(f"  {remark.code}: {remark.detail}")
+    for name in found.absent:
+        line(f"  {name} is absent")
+    for problem in found.problems:
+        line(f"  refused: {problem.code}: {problem.detail}. {CODES[problem.code].remedy}")
+    if not found.problems:
+        line("  accepted")
+
+
+_STACK_HEAD = ("  SERIES", "KIND", "SHAPE", "SPACING mm", "SERVES", "STATE", "DESCRIPTION")
+
+
+def _stack_row(stack: StackReport) -> tuple[str, ...]:
+    shape = "x".join(map(str, stack.shape)) if stack.shape else f"{stack.slices} slices"
+    spacing = " x ".join(f"{step:.2f}" for step in stack.spacing) if stack.spacing else "-"
+    serves = stack.serves[0] if stack.serves else "-"
+    if len(stack.serves) > 1:  # a code alone does not tell which: every MR could be any
+        serves = f"{stack.kind.lower()}_*"
+    state = ",".join(dict.fromkeys(problem.code for problem in stack.problems)) or "ok"
+    return (f"  {stack.label}", stack.kind, shape, spacing, serves, state, stack.description[:40])
 
 
 def bundles(infos: Iterable[BundleInfo], *, as_json: bool) -> None:

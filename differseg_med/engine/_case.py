@@ -12,7 +12,7 @@ import numpy as np
 
 from differseg_med import __version__, io
 from differseg_med.data import Stack, stack_on_reference
-from differseg_med.engine._inputs import Inputs, read_inputs
+from differseg_med.engine._inputs import Inputs, ReadOptions, Wanted, read_inputs
 from differseg_med.engine._predict import Predictor, measure, predict, to_mask
 from differseg_med.engine._status import (
     Timings,
@@ -39,9 +39,8 @@ class CaseOptions:
 
     Attributes:
         formats: names of `FORMATS`; None for NIfTI, and DICOM SEG where the study is DICOM.
-        choices: series number, UID, folder or NIfTI file by modality.
+        read: how the study is read.
         case: name of the case; from the study's path if None.
-        lenient: correct what can be corrected, with a warning.
         overwrite: replace results that exist.
 
     Raises:
@@ -49,9 +48,8 @@ class CaseOptions:
     """
 
     formats: tuple[str, ...] | None = None
-    choices: Mapping[str, str] = field(default_factory=dict)
+    read: ReadOptions = field(default_factory=ReadOptions)
     case: str | None = None
-    lenient: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -112,8 +110,8 @@ def segment_case(
     try:
         with workspace(target, overwrite=options.overwrite) as folder:
             status = run(folder)
-    except (OutputError, UsageError):
-        raise  # there is no place to write to, or nothing that could be called a case
+    except UsageError:
+        raise  # the call is wrong: there is no case to record
     except Exception as error:
         _record_failure(run, target, error)
         raise
@@ -182,13 +180,13 @@ class _Run:
             return work()
 
     def _read(self) -> Inputs:
-        return read_inputs(
-            self.study,
+        wanted = Wanted(
             self.predictor.modalities,
             self.predictor.required,
-            self.options.choices,
-            lenient=self.options.lenient,
+            self.predictor.reference,
+            self.predictor.min_overlap,
         )
+        return read_inputs(self.study, wanted, self.options.read)
 
     def _stack(self, inputs: Inputs) -> Stack:
         return stack_on_reference(
@@ -233,7 +231,8 @@ class _Writer:
             raise OutputError("E_READBACK", f"{name} differs from what was computed")
 
     def _seg(self, mask: Volume) -> None:
-        raise AssertionError
+        segment = _segment_info(self.bundle)
+        io.write_seg(mask, self.inputs.series[self.reference], self.folder / "mask.dcm", segment)
 
     def _png(self, mask: Volume) -> None:
         from differseg_med.engine._montage import draw_montage
@@ -252,6 +251,19 @@ def _formats(wanted: Sequence[str] | None, inputs: Inputs, reference: str) -> tu
     if "seg" in formats and inputs.series[reference].frame is None:
         raise OutputError("E_NO_FRAME", f"the series of {reference} has no frame of reference")
     return formats
+
+
+def _segment_info(bundle: Mapping[str, Any]) -> io.SegmentInfo:
+    """What a mask shows, from the bundle's ``target``; codes are (value, scheme, meaning)."""
+    name, version = bundle.get("name", "differseg_med"), bundle.get("version", __version__)
+    target = bundle.get("target")
+    if target is None:
+        return io.SegmentInfo("Segmentation", name, version)
+    category, kind = (
+        io.SegmentCode(value, meaning, scheme)
+        for value, scheme, meaning in (target["category"], target["type"])
+    )
+    return io.SegmentInfo(target["label"], name, version, category, kind)
 
 
 def _hashes(inputs: Inputs) -> dict[str, str]:

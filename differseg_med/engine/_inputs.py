@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,45 @@ from typing import Literal
 from differseg_med import io
 from differseg_med.errors import Finding, StudyError, UsageError
 from differseg_med.geometry import Volume
-from differseg_med.modality import get_modality
+from differseg_med.modality import get_modalities, get_modality
 
-__all__ = ["Inputs", "nifti_files", "read_inputs"]
+__all__ = ["Inputs", "ReadOptions", "Wanted", "nifti_files", "read_inputs", "select"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for in a study.
+
+    Attributes:
+        modalities: names in channel order.
+        required: names without which the study is refused.
+        reference: the modality whose grid results are given on.
+        min_overlap: share of the reference's box that a modality must cover, where it is regional.
+    """
+
+    modalities: tuple[str, ...]
+    required: tuple[str, ...]
+    reference: str
+    min_overlap: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a study is read.
+
+    Attributes:
+        choices: series number, UID, folder, part or NIfTI file by modality.
+        rules: conditions on headers that say which series serves which modality.
+        pet: values that stand in for what a PET header lacks; recorded.
+        xform: which transform to use where a NIfTI file's two disagree.
+        lenient: correct what can be corrected, with a warning.
+    """
+
+    choices: Mapping[str, str] = field(default_factory=dict)
+    rules: io.Rules | None = None
+    pet: io.PetOverrides | None = None
+    xform: Literal["sform", "qform"] | None = None
+    lenient: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,35 +70,26 @@ class Inputs:
     findings: tuple[Finding, ...] = ()
 
 
-def read_inputs(
-    study: str | Path,
-    modalities: Sequence[str],
-    required: Sequence[str],
-    choices: Mapping[str, str],
-    *,
-    lenient: bool = False,
-) -> Inputs:
+def read_inputs(study: str | Path, wanted: Wanted, options: ReadOptions) -> Inputs:
     """Read a study.
 
     Args:
         study: a folder or archive of DICOM files, or a folder of NIfTI files named by modality.
-        modalities: names to look for.
-        required: names without which the study is refused.
-        choices: series number, UID, folder or NIfTI file by modality.
-        lenient: correct what can be corrected, with a warning.
+        wanted: what is looked for.
+        options: how the study is read.
 
     Raises:
         UsageError: ``E_PATH``, ``E_MODALITY`` or ``E_OPTION``.
         StudyError: the study is refused; the code says why.
     """
-    files = nifti_files(study, modalities, choices)
+    files = nifti_files(study, wanted.modalities, options.choices)
     if files:
-        return _read_nifti(files, modalities, required)
-    return _read_dicom(study, modalities, required, choices, lenient=lenient)
+        return _read_nifti(files, wanted, options)
+    return _read_dicom(study, wanted, options)
 
 
 def nifti_files(
-    study: str | Path, modalities: Sequence[str], choices: Mapping[str, str]
+    study: str | Path, modalities: tuple[str, ...], choices: Mapping[str, str]
 ) -> dict[str, Path]:
     """NIfTI file by modality; empty where the study is DICOM.
 
@@ -85,33 +112,76 @@ def nifti_files(
     missing = [str(path) for path in named.values() if not path.is_file()]
     if missing:
         raise UsageError("E_PATH", f"there is no file {missing[0]}")
-    if _is_nifti(str(study)) and not named:
+    if _is_nifti(str(study)):
         raise UsageError(
             "E_OPTION",
             "a single NIfTI file does not say which modality it is",
             f"Give its folder and --modality {modalities[0]}=FILE.",
         )
-    found = {**io.find_nifti(folder, modalities), **named} if folder.is_dir() else named
+    found = {**io.find_nifti(folder, modalities), **named}
     if found and len(named) < len(choices):
         raise UsageError("E_OPTION", "NIfTI files and DICOM series cannot be mixed in one study")
     return found
+
+
+def select(study: io.Study, wanted: Wanted, options: ReadOptions) -> dict[str, io.Series | None]:
+    """The series that serves each modality, None where an optional one is absent.
+
+    Args:
+        study: what was found.
+        wanted: what is looked for.
+        options: choices and rules.
+
+    Raises:
+        StudyError: none or several fit; the code and the list of candidates say more.
+    """
+    return io.select_series(
+        study,
+        get_modalities(wanted.modalities),
+        required=wanted.required,
+        choices=options.choices,
+        rules=options.rules,
+    )
 
 
 def _is_nifti(text: str) -> bool:
     return text.endswith((".nii", ".nii.gz"))
 
 
-def _read_nifti(
-    files: Mapping[str, Path], modalities: Sequence[str], required: Sequence[str]
-) -> Inputs:
-    lacking = [name for name in required if name not in files]
+def _read_nifti(files: Mapping[str, Path], wanted: Wanted, options: ReadOptions) -> Inputs:
+    lacking = [name for name in wanted.required if name not in files]
     if lacking:
         raise StudyError(
             "E_MISSING_MODALITY",
             f"the study lacks {', '.join(lacking)}; it has NIfTI files of {', '.join(files)}",
         )
     volumes = {
-        name: io.read_nifti(files[name], get_modality(name)) if name in files else None
-        for name in modalities
+        name: io.read_nifti(files[name], get_modality(name), xform=options.xform)
+        if name in files
+        else None
+        for name in wanted.modalities
     }
     return Inputs("nifti", volumes, {name: (path,) for name, path in files.items()})
+
+
+def _read_dicom(path: str | Path, wanted: Wanted, options: ReadOptions) -> Inputs:
+    study = io.read_study(path)
+    chosen = select(study, wanted, options)
+    between = io.check_between(chosen, wanted.reference, min_overlap=wanted.min_overlap)
+    series = {name: found for name, found in chosen.items() if found is not None}
+    volumes = {
+        name: _decode(series[name], name, options) if name in series else None
+        for name in wanted.modalities
+    }
+    files = {name: _containers(found) for name, found in series.items()}
+    return Inputs("dicom", volumes, files, series, (*study.findings, *between))
+
+
+def _decode(series: io.Series, name: str, options: ReadOptions) -> Volume:
+    return io.to_volume(series, get_modality(name), lenient=options.lenient, pet=options.pet)
+
+
+def _containers(series: io.Series) -> tuple[Path, ...]:
+    """The files of a series, in the order of its slices; an archive counts as one file."""
+    paths = [io.source_file(instance.source) for instance in series.instances]
+    return tuple(dict.fromkeys(paths))

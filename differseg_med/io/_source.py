@@ -16,7 +16,7 @@ from typing import IO
 from differseg_med.errors import StudyError, UsageError
 from differseg_med.io._limits import DEFLATE_RATIO, MAX_FILE_BYTES
 
-__all__ = ["READ_ERRORS", "Source", "SourceReader", "list_sources", "parse_label"]
+__all__ = ["READ_ERRORS", "Source", "SourceReader", "list_sources", "parse_label", "source_file"]
 
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
 """What reading a file or an archive member can raise (encrypted members: RuntimeError)."""
@@ -60,6 +60,15 @@ def parse_label(label: str) -> Source:
         cut = label.lower().index(_SEPARATOR) + len(_SEPARATOR) - 1
         return Source(Path(label[:cut]), label[cut + 1 :], -1)
     return Source(Path(label), None, -1)
+
+
+def source_file(label: str) -> Path:
+    """The file that holds a source's bytes: itself, or the archive that it is a member of.
+
+    Args:
+        label: what `Instance.source` says.
+    """
+    return parse_label(label).path
 
 
 def list_sources(root: Path) -> Iterator[Source]:
