@@ -40,6 +40,14 @@ def test_every_code_in_the_package_is_declared(root: Path) -> None:
     assert not {(name, code) for name, code in used if code not in CODES}
 
 
+def test_every_declared_code_can_come_up(root: Path) -> None:
+    """By its name in the package, or as the warning that ``--lenient`` makes of an error."""
+    package = (root / "differseg_med").rglob("*.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in package)
+    lenient = {code.name.replace("E_", "W_", 1) for code in CODES.values() if code.lenient}
+    assert not [name for name in CODES if f'"{name}"' not in text and name not in lenient]
+
+
 def test_error_is_one_line_with_code_detail_and_remedy() -> None:
     error = StudyError("E_GAP", "between 3 mm and 9 mm a slice is missing")
     assert str(error) == (
