@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import zipfile
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from matplotlib.path import Path as Outline
+from placed import directions
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from differseg_med.errors import StudyError
@@ -112,17 +112,10 @@ def test_agrees_with_another_point_in_polygon_test(tmp_path: Path, seed: int) ->
 
 
 def test_every_orientation_gives_the_same_voxels(tmp_path: Path) -> None:
-    directions = [
-        np.eye(3)[:, order] * signs
-        for order in itertools.permutations(range(3))
-        for signs in itertools.product((1, -1), repeat=3)
-    ]
-    generator = np.random.default_rng(0)
-    directions += [np.linalg.qr(generator.normal(size=(3, 3)))[0] for _ in range(3)]
     contours = [_box((0.6, 1.7), (5.3, 6.2), 1), _box((2.2, 2.2), (3.4, 3.4), 2)]
     expected = read_rtstruct(_write(tmp_path / "rt.dcm", {"GTV": contours}, _grid()), _grid())
     assert expected.array.sum() == 5 * 5 + 1
-    for direction in directions:
+    for direction in directions():
         grid = _grid(direction)
         path = _write(tmp_path / "rt.dcm", {"GTV": contours}, grid)
         assert np.array_equal(read_rtstruct(path, grid).array, expected.array)

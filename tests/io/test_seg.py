@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import subprocess
 import sys
@@ -16,104 +15,27 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from placed import (
+    INFO,
+    SHAPE,
+    STUDY,
+    directions,
+    in_order,
+    make_grid,
+    make_mask,
+    set_points,
+    write_reference,
+)
 
 from differseg_med.errors import OutputError, StudyError
 from differseg_med.geometry import Grid, Volume
-from differseg_med.io import (
-    Instance,
-    SegmentInfo,
-    Series,
-    StudyInfo,
-    read_nifti,
-    read_seg,
-    read_study,
-    write_seg,
-    write_series,
-)
-
-STUDY = StudyInfo.from_seed(5)
-INFO = SegmentInfo("Lesion", "sts_petctmr", "0.1.0")
-SHAPE = (7, 6, 5)
-
-
-def _directions() -> list[np.ndarray]:
-    """The 24 right-handed orientations along the axes, their 24 mirrors, and 3 oblique ones."""
-    found = [
-        np.eye(3)[:, order] * signs
-        for order in itertools.permutations(range(3))
-        for signs in itertools.product((1, -1), repeat=3)
-    ]
-    generator = np.random.default_rng(4)
-    found += [np.linalg.qr(generator.normal(size=(3, 3)))[0] for _ in range(3)]
-    return found
-
-
-def _grid(direction: np.ndarray | None = None, shape=SHAPE) -> Grid:
-    affine = np.eye(4)
-    affine[:3, :3] = (np.diag([-1, -1, 1]) if direction is None else direction) * (1.5, 2, 3.25)
-    affine[:3, 3] = (12.5, -20.75, 101.125)
-    return Grid(shape, affine, STUDY.frame_uid)
-
-
-def _mask(grid: Grid, seed: int = 0) -> Volume:
-    """No symmetry, an empty slice at one end and one inside."""
-    array = (np.random.default_rng(seed).random(grid.shape) < 0.3).astype(np.uint8)
-    array[:, :, 0] = array[:, :, 3] = 0
-    array[0, 0, 1] = array[1, 0, 1] = 1
-    return Volume(array, grid)
-
-
-def _series(paths, grid: Grid | None, **changes) -> Series:
-    """What the headers of classic files say, slice k of the grid being file k."""
-    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
-    instances = tuple(
-        Instance(
-            source=str(path),
-            uid=ds.SOPInstanceUID,
-            frame=0,
-            position=tuple(map(float, ds.ImagePositionPatient)),
-            orientation=tuple(map(float, ds.ImageOrientationPatient)),
-            pixel_spacing=tuple(map(float, ds.PixelSpacing)),
-            rows=ds.Rows,
-            columns=ds.Columns,
-            tags={"SliceThickness": float(ds.SliceThickness)},
-        )
-        for path, ds in zip(paths, headers, strict=True)
-    )
-    first = headers[0]
-    series = Series(
-        first.SeriesInstanceUID,
-        int(first.SeriesNumber),
-        first.SeriesDescription,
-        first.Modality,
-        first.SOPClassUID,
-        first.FrameOfReferenceUID,
-        first.StudyInstanceUID,
-        instances,
-        grid,
-    )
-    return replace(series, **changes)
-
-
-def _written(folder: Path, grid: Grid, modality: str = "ct") -> Series:
-    volume = Volume(np.zeros(grid.shape, np.float32), grid, modality)
-    return _series(write_series(volume, folder, study=STUDY, number=1), grid)
-
-
-def _set_points(mask: Volume) -> np.ndarray:
-    """Centres of the voxels that are set, LPS mm, in lexical order."""
-    points = mask.grid.to_world(np.argwhere(mask.array)) * (-1, -1, 1)
-    return _sorted(points)
-
-
-def _sorted(points: np.ndarray) -> np.ndarray:
-    return points[np.lexsort(np.round(points, 2).T)]
+from differseg_med.io import read_nifti, read_seg, read_study, write_seg
 
 
 def _sitk_points(image: sitk.Image) -> np.ndarray:
     found = np.argwhere(sitk.GetArrayFromImage(image))[:, ::-1]
     points = [image.TransformIndexToPhysicalPoint([int(n) for n in index]) for index in found]
-    return _sorted(np.array(points))
+    return in_order(np.array(points))
 
 
 def _tool(name: str) -> str:
@@ -134,12 +56,12 @@ def _validate(path: Path) -> None:
 
 @pytest.mark.parametrize("index", range(51))
 def test_highdicom_finds_every_voxel_in_patient_space(tmp_path: Path, index: int) -> None:
-    grid = _grid(_directions()[index])
-    mask = _mask(grid)
-    path = write_seg(mask, _written(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
+    grid = make_grid(directions()[index])
+    mask = make_mask(grid)
+    path = write_seg(mask, write_reference(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
     volume = hd.seg.segread(path).get_volume(combine_segments=True)
     found = volume.map_indices_to_reference(np.argwhere(volume.array))
-    assert np.abs(_sorted(found) - _set_points(mask)).max() < 1e-3
+    assert np.abs(in_order(found) - set_points(mask)).max() < 1e-3
     back = read_seg(path, grid)
     assert np.array_equal(back.array, mask.array)
     assert back.array.dtype == np.uint8
@@ -148,31 +70,31 @@ def test_highdicom_finds_every_voxel_in_patient_space(tmp_path: Path, index: int
 @pytest.mark.parametrize("index", [0, 13, 30, 49])
 def test_dcmqi_and_simpleitk_find_every_voxel(tmp_path: Path, index: int) -> None:
     tool = _tool("segimage2itkimage")
-    grid = _grid(_directions()[index])
-    mask = _mask(grid)
-    path = write_seg(mask, _written(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
+    grid = make_grid(directions()[index])
+    mask = make_mask(grid)
+    path = write_seg(mask, write_reference(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
     for kind, name in (("nrrd", "1.nrrd"), ("nii", "1.nii.gz")):
         command = [tool, "--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", kind]
         subprocess.run(command, check=True, capture_output=True)
         found = _sitk_points(sitk.ReadImage(tmp_path / name))
-        assert np.abs(found - _set_points(mask)).max() < 1e-2
+        assert np.abs(found - set_points(mask)).max() < 1e-2
 
 
 @pytest.mark.parametrize("modality", ["ct", "pet", "mr_t1"])
 def test_validator_finds_nothing(tmp_path: Path, modality: str) -> None:
-    grid = _grid(_directions()[-1])
-    series = _written(tmp_path / "in", grid, modality)
-    _validate(write_seg(_mask(grid), series, tmp_path / "seg.dcm", INFO))
+    grid = make_grid(directions()[-1])
+    series = write_reference(tmp_path / "in", grid, modality)
+    _validate(write_seg(make_mask(grid), series, tmp_path / "seg.dcm", INFO))
     empty = Volume(np.zeros(grid.shape, np.uint8), grid)
     _validate(write_seg(empty, series, tmp_path / "empty.dcm", INFO))
 
 
 def test_hand_worked_frame(tmp_path: Path) -> None:
     """One voxel: its frame, its bit, its source image and its position are all known."""
-    grid = _grid()
+    grid = make_grid()
     mask = Volume(np.zeros(SHAPE, np.uint8), grid)
     mask.array[2, 1, 3] = 9
-    series = _written(tmp_path / "ct", grid)
+    series = write_reference(tmp_path / "ct", grid)
     ds = pydicom.dcmread(write_seg(mask, series, tmp_path / "seg.dcm", INFO))
     assert (ds.NumberOfFrames, ds.Rows, ds.Columns) == (1, 6, 7)
     assert (ds.SegmentationType, ds.Modality) == ("BINARY", "SEG")
@@ -195,19 +117,19 @@ def test_hand_worked_frame(tmp_path: Path) -> None:
 
 
 def test_an_empty_mask_is_a_result(tmp_path: Path) -> None:
-    grid = _grid()
+    grid = make_grid()
     empty = Volume(np.zeros(SHAPE, np.uint8), grid)
-    path = write_seg(empty, _written(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
+    path = write_seg(empty, write_reference(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
     assert pydicom.dcmread(path).NumberOfFrames == SHAPE[2]
     assert not read_seg(path, grid).array.any()
 
 
 def test_a_tilted_gantry_keeps_every_voxel_on_its_slice(tmp_path: Path) -> None:
-    affine = np.array(_grid().affine)
+    affine = np.array(make_grid().affine)
     affine[1, 2] += 1.1
     grid = Grid(SHAPE, affine, STUDY.frame_uid)
-    mask = _mask(grid)
-    series = _written(tmp_path / "ct", grid)
+    mask = make_mask(grid)
+    series = write_reference(tmp_path / "ct", grid)
     path = write_seg(mask, series, tmp_path / "seg.dcm", INFO)
     assert np.array_equal(read_seg(path, grid).array, mask.array)
     ds = pydicom.dcmread(path)
@@ -220,19 +142,19 @@ def test_a_tilted_gantry_keeps_every_voxel_on_its_slice(tmp_path: Path) -> None:
 
 def test_slices_that_were_resampled_get_the_planes_of_the_grid(tmp_path: Path) -> None:
     """Five slices at uneven steps, a grid of eight even ones."""
-    series = _written(tmp_path / "ct", _grid())
-    even = Grid((7, 6, 8), _grid().affine, STUDY.frame_uid)
-    mask = _mask(even)
+    series = write_reference(tmp_path / "ct", make_grid())
+    even = Grid((7, 6, 8), make_grid().affine, STUDY.frame_uid)
+    mask = make_mask(even)
     path = write_seg(mask, replace(series, grid=even), tmp_path / "seg.dcm", INFO)
     volume = hd.seg.segread(path).get_volume(combine_segments=True)
     found = volume.map_indices_to_reference(np.argwhere(volume.array))
-    assert np.abs(_sorted(found) - _set_points(mask)).max() < 1e-3
+    assert np.abs(in_order(found) - set_points(mask)).max() < 1e-3
     assert np.array_equal(read_seg(path, even).array, mask.array)
 
 
 def test_jitter_within_the_gate_s_tolerance_is_kept(tmp_path: Path) -> None:
-    grid = _grid()
-    series = _written(tmp_path / "ct", grid)
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
     generator = np.random.default_rng(0)
     moved = tuple(
         replace(
@@ -242,22 +164,22 @@ def test_jitter_within_the_gate_s_tolerance_is_kept(tmp_path: Path) -> None:
         )
         for instance in series.instances
     )
-    mask = _mask(grid)
+    mask = make_mask(grid)
     path = write_seg(mask, replace(series, instances=moved), tmp_path / "seg.dcm", INFO)
     places = [
         group.PlanePositionSequence[0].ImagePositionPatient
         for group in pydicom.dcmread(path).PerFrameFunctionalGroupsSequence
     ]
     wanted = np.array([moved[k].position for k in (1, 2, 4)])
-    assert np.abs(_sorted(np.array(places, dtype=float)) - _sorted(wanted)).max() < 1e-6
+    assert np.abs(in_order(np.array(places, dtype=float)) - in_order(wanted)).max() < 1e-6
     assert np.array_equal(read_seg(path, grid).array, mask.array)
 
 
 @pytest.mark.parametrize("index", [0, 17, 48])
 def test_an_enhanced_source_is_referenced_frame_by_frame(tmp_path: Path, index: int) -> None:
     """The stack is the second half of a multi-frame object, stored in reverse."""
-    grid = _grid(_directions()[index], shape=(7, 6, 10))
-    classic = _written(tmp_path / "ct", grid)
+    grid = make_grid(directions()[index], shape=(7, 6, 10))
+    classic = write_reference(tmp_path / "ct", grid)
     datasets = [pydicom.dcmread(instance.source) for instance in classic.instances]
     enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(
         datasets[::-1], "1.2.3.4", 3, "1.2.3.4.5", 1
@@ -283,7 +205,7 @@ def test_an_enhanced_source_is_referenced_frame_by_frame(tmp_path: Path, index: 
     series = replace(
         classic, uid="1.2.3.4", sop_class=enhanced.SOPClassUID, instances=instances, grid=half
     )
-    mask = _mask(half)
+    mask = make_mask(half)
     path = write_seg(mask, series, tmp_path / "seg.dcm", INFO)
     assert np.array_equal(read_seg(path, half).array, mask.array)
     ds = pydicom.dcmread(path)
@@ -300,8 +222,8 @@ def test_an_enhanced_source_is_referenced_frame_by_frame(tmp_path: Path, index: 
 
 
 def test_the_source_may_lie_in_an_archive_and_lack_type_2_attributes(tmp_path: Path) -> None:
-    grid = _grid()
-    series = _written(tmp_path / "ct", grid)
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
     bare = pydicom.dcmread(series.instances[0].source)
     for keyword in [
         "AccessionNumber",
@@ -318,7 +240,7 @@ def test_the_source_may_lie_in_an_archive_and_lack_type_2_attributes(tmp_path: P
         archive.write(tmp_path / "bare.dcm", "a/b/1.dcm")
     label = f"{tmp_path / 'study.zip'}!a/b/1.dcm"
     instances = (replace(series.instances[0], source=label), *series.instances[1:])
-    mask = _mask(grid)
+    mask = make_mask(grid)
     path = write_seg(mask, replace(series, instances=instances), tmp_path / "seg.dcm", INFO)
     ds = pydicom.dcmread(path)
     assert (ds.AccessionNumber, ds.PatientName, ds.StudyDate) == ("", "", "")
@@ -328,8 +250,8 @@ def test_the_source_may_lie_in_an_archive_and_lack_type_2_attributes(tmp_path: P
 
 def test_patient_values_are_copied_and_never_shown(tmp_path: Path, capsys, caplog, recwarn) -> None:
     """A name of one part, an impossible date and letters outside ASCII are the source's matter."""
-    grid = _grid()
-    series = _written(tmp_path / "ct", grid)
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
     first = Path(series.instances[0].source)
     ds = pydicom.dcmread(first)
     ds.SpecificCharacterSet = "ISO_IR 192"
@@ -341,7 +263,7 @@ def test_patient_values_are_copied_and_never_shown(tmp_path: Path, capsys, caplo
         ds.save_as(first)
     caplog.clear()
     with caplog.at_level("DEBUG"):
-        path = write_seg(_mask(grid), series, tmp_path / "seg.dcm", INFO)
+        path = write_seg(make_mask(grid), series, tmp_path / "seg.dcm", INFO)
     logged = caplog.text
     written = pydicom.dcmread(path)
     assert written.PatientName == ds.PatientName
@@ -352,37 +274,37 @@ def test_patient_values_are_copied_and_never_shown(tmp_path: Path, capsys, caplo
 
 
 def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
-    grid = _grid()
-    series = _written(tmp_path / "ct", grid)
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
     affine = np.array(grid.affine)
     affine[0, 3] += 0.01
     for other in (Grid(SHAPE, affine), Grid((7, 6, 4), grid.affine)):
         with pytest.raises(StudyError, match="E_GEOMETRY"):
-            write_seg(_mask(other), series, tmp_path / "seg.dcm", INFO)
+            write_seg(make_mask(other), series, tmp_path / "seg.dcm", INFO)
     with pytest.raises(StudyError, match="E_GEOMETRY"):
-        write_seg(_mask(grid), replace(series, grid=None), tmp_path / "seg.dcm", INFO)
+        write_seg(make_mask(grid), replace(series, grid=None), tmp_path / "seg.dcm", INFO)
     assert not list(tmp_path.glob("*.dcm"))
 
 
 def test_without_a_frame_of_reference_there_is_no_seg(tmp_path: Path) -> None:
-    series = replace(_written(tmp_path / "ct", _grid()), frame=None)
+    series = replace(write_reference(tmp_path / "ct", make_grid()), frame=None)
     with pytest.raises(OutputError, match="E_NO_FRAME"):
-        write_seg(_mask(_grid()), series, tmp_path / "seg.dcm", INFO)
+        write_seg(make_mask(make_grid()), series, tmp_path / "seg.dcm", INFO)
 
 
 def test_a_source_that_is_gone_or_changed_is_refused(tmp_path: Path) -> None:
-    series = _written(tmp_path / "ct", _grid())
+    series = write_reference(tmp_path / "ct", make_grid())
     changed = replace(series.instances[0], uid="1.2")
     with pytest.raises(StudyError, match=r"E_CORRUPT.*changed"):
         write_seg(
-            _mask(_grid()),
+            make_mask(make_grid()),
             replace(series, instances=(changed, *series.instances[1:])),
             tmp_path / "seg.dcm",
             INFO,
         )
     Path(series.instances[0].source).unlink()
     with pytest.raises(StudyError, match="E_CORRUPT"):
-        write_seg(_mask(_grid()), series, tmp_path / "seg.dcm", INFO)
+        write_seg(make_mask(make_grid()), series, tmp_path / "seg.dcm", INFO)
 
 
 def _shift_a_plane(ds) -> None:
@@ -415,8 +337,8 @@ def _swap_two_frames(ds) -> None:
     [_shift_a_plane, _turn_the_planes, _stretch_the_pixels, _flip_a_bit, _swap_two_frames],
 )
 def test_what_reads_back_differently_is_removed(tmp_path: Path, monkeypatch, spoil) -> None:
-    grid = _grid()
-    series = _written(tmp_path / "ct", grid)
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
     write = pydicom.dcmwrite
 
     def write_spoilt(path, ds, **options) -> None:
@@ -426,16 +348,16 @@ def test_what_reads_back_differently_is_removed(tmp_path: Path, monkeypatch, spo
     monkeypatch.setattr(pydicom, "dcmwrite", write_spoilt)
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="E_READBACK"):
-        write_seg(_mask(grid), series, tmp_path / "out" / "seg.dcm", INFO)
+        write_seg(make_mask(grid), series, tmp_path / "out" / "seg.dcm", INFO)
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> None:
-    grid = _grid()
-    series = _written(tmp_path / "ct", grid)
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=r"E_WRITE: seg.dcm"):
-        write_seg(_mask(grid), series, tmp_path / "file" / "seg.dcm", INFO)
+        write_seg(make_mask(grid), series, tmp_path / "file" / "seg.dcm", INFO)
     write = pydicom.dcmwrite
 
     def fill_up(path, ds, **options) -> None:
@@ -446,116 +368,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) ->
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "seg.dcm").write_text("the former result")
     with pytest.raises(OutputError, match=r"E_WRITE.*No space left"):
-        write_seg(_mask(grid), series, tmp_path / "out" / "seg.dcm", INFO)
+        write_seg(make_mask(grid), series, tmp_path / "out" / "seg.dcm", INFO)
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["the former result"]
-
-
-def test_reading_on_a_turned_grid_turns_the_mask(tmp_path: Path) -> None:
-    grid = _grid(_directions()[48])
-    mask = _mask(grid)
-    path = write_seg(mask, _written(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
-    affine = np.array(grid.affine)[:, [2, 0, 1, 3]]
-    affine[:3, 3] = grid.to_world((0, 5, 0))
-    affine[:3, 2] *= -1
-    turned = Grid((5, 7, 6), affine, grid.frame)
-    expected = np.flip(mask.array.transpose(2, 0, 1), axis=2)
-    assert np.array_equal(read_seg(path, turned).array, expected)
-
-
-def test_reading_on_another_grid_takes_the_value_at_each_centre(tmp_path: Path) -> None:
-    """A ball, on a coarser and shifted grid: each voxel by hand."""
-    grid = _grid(shape=(20, 16, 10))
-    index = np.moveaxis(np.indices(grid.shape), 0, -1)
-    inside = (((index - (9.3, 7.6, 4.4)) * grid.spacing) ** 2).sum(-1) < 9.0**2
-    series = _written(tmp_path / "ct", grid)
-    path = write_seg(Volume(inside.astype(np.uint8), grid), series, tmp_path / "seg.dcm", INFO)
-    affine = np.array(grid.affine)
-    affine[:3, :3] *= 1.3
-    affine[:3, 3] = grid.to_world((0.31, 0.22, 0.43))
-    other = Grid((15, 12, 8), affine, grid.frame)
-    found = read_seg(path, other).array
-    for voxel in np.ndindex(other.shape):
-        near = np.rint(grid.to_index(other.to_world(voxel))).astype(int)
-        is_in = bool((near < grid.shape).all() and inside[tuple(near)])
-        assert found[voxel] == is_in
-
-
-def test_parts_outside_the_reference_are_refused(tmp_path: Path) -> None:
-    grid = _grid()
-    path = write_seg(_mask(grid), _written(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
-    part = Grid((7, 6, 4), grid.affine, grid.frame)
-    with pytest.raises(StudyError, match=r"E_SEGMENTATION.*outside"):
-        read_seg(path, part)
-    affine = np.array(grid.affine)
-    affine[:3, :3] *= 1.7
-    with pytest.raises(StudyError, match=r"E_SEGMENTATION.*outside"):
-        read_seg(path, Grid((3, 3, 3), affine, grid.frame))
-    with pytest.raises(StudyError, match=r"E_SEGMENTATION.*frame of reference"):
-        read_seg(path, Grid(SHAPE, grid.affine, "1.2.3"))
-
-
-@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_two_segments_are_told_apart(tmp_path: Path, kind: str) -> None:
-    grid = _grid()
-    sources = [
-        pydicom.dcmread(instance.source) for instance in _written(tmp_path / "ct", grid).instances
-    ]
-    labels = np.random.default_rng(2).integers(0, 3, SHAPE).astype(np.uint8)
-    stack = np.stack([labels == 1, labels == 2], axis=-1).transpose(2, 1, 0, 3)
-    described = [
-        hd.seg.SegmentDescription(
-            number,
-            name,
-            pydicom.sr.codedict.codes.SCT.Tissue,
-            pydicom.sr.codedict.codes.SCT.Liver,
-            hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for number, name in ((1, "one"), (2, "two"))
-    ]
-    hd.seg.Segmentation(
-        sources,
-        labels.T if kind == "LABELMAP" else stack.astype(np.uint8 if kind == "BINARY" else float),
-        kind,
-        described,
-        series_instance_uid="1.2.3",
-        series_number=1,
-        sop_instance_uid="1.2.3.4",
-        instance_number=1,
-        manufacturer="x",
-        manufacturer_model_name="x",
-        software_versions="1",
-        device_serial_number="1",
-    ).save_as(tmp_path / "seg.dcm")
-    for segment, number in ((1, 1), ("two", 2)):
-        found = read_seg(tmp_path / "seg.dcm", grid, segment).array
-        assert np.array_equal(found, labels == number)
-    for segment in (None, 3, "three"):
-        with pytest.raises(StudyError, match=r"E_SEGMENTATION.*numbers 1, 2"):
-            read_seg(tmp_path / "seg.dcm", grid, segment)
-
-
-def test_what_is_no_seg_is_refused(tmp_path: Path) -> None:
-    grid = _grid()
-    series = _written(tmp_path / "ct", grid)
-    with pytest.raises(StudyError, match="E_UNSUPPORTED"):
-        read_seg(series.instances[0].source, grid)
-    (tmp_path / "junk.dcm").write_bytes(b"junk")
-    with pytest.raises(StudyError, match="E_CORRUPT"):
-        read_seg(tmp_path / "junk.dcm", grid)
-    path = write_seg(_mask(grid), series, tmp_path / "seg.dcm", INFO)
-    content = path.read_bytes()
-    path.write_bytes(content[:-10])
-    with pytest.raises(StudyError, match="E_CORRUPT"):
-        read_seg(path, grid)
-
-
-def test_a_seg_may_lie_in_an_archive(tmp_path: Path) -> None:
-    grid = _grid()
-    mask = _mask(grid)
-    path = write_seg(mask, _written(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO)
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.write(path, "x/seg.dcm")
-    assert np.array_equal(read_seg(f"{tmp_path / 'a.zip'}!x/seg.dcm", grid).array, mask.array)
 
 
 @pytest.mark.realdata
@@ -577,4 +391,4 @@ def test_a_real_study_read_from_its_archive_gets_a_valid_seg(shared: Path, tmp_p
     command = [_tool("segimage2itkimage"), "--inputDICOM", path, "--outputDirectory", tmp_path]
     subprocess.run([*command, "--outputType", "nrrd"], check=True, capture_output=True)
     found = _sitk_points(sitk.ReadImage(tmp_path / "1.nrrd"))
-    assert np.abs(found - _set_points(mask)).max() < 1e-2
+    assert np.abs(found - set_points(mask)).max() < 1e-2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import subprocess
 from datetime import datetime
@@ -12,24 +11,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from placed import directions
 
 from differseg_med.errors import OutputError, StudyError, UsageError
 from differseg_med.geometry import Grid, Volume
 from differseg_med.io import StudyInfo, Tracer, write_series
 
 STUDY = StudyInfo.from_seed(1)
-
-
-def _directions() -> list[np.ndarray]:
-    """All 24 right-handed ways to lay three axes along the patient's, their mirrors, 3 oblique."""
-    found = [
-        np.eye(3)[:, order] * signs
-        for order in itertools.permutations(range(3))
-        for signs in itertools.product((1, -1), repeat=3)
-    ]
-    generator = np.random.default_rng(3)
-    found += [np.linalg.qr(generator.normal(size=(3, 3)))[0] for _ in range(3)]
-    return found
 
 
 def _volume(direction: np.ndarray, modality: str = "ct", shape=(5, 4, 3)) -> Volume:
@@ -66,7 +54,7 @@ def test_hand_worked_case(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index", range(51))
 def test_simpleitk_finds_every_voxel_at_its_place(tmp_path: Path, index: int) -> None:
-    volume = _volume(_directions()[index])
+    volume = _volume(directions()[index])
     paths = write_series(volume, tmp_path, study=STUDY, number=1)
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path))
     assert {Path(name).name for name in names} == {path.name for path in paths}
@@ -165,7 +153,7 @@ def test_validator_finds_nothing(tmp_path: Path, modality: str) -> None:
     tool = shutil.which("dciodvfy")
     if tool is None:
         pytest.skip("needs dciodvfy of dicom3tools")
-    for number, direction in ((1, np.diag([-1.0, -1.0, 1.0])), (2, _directions()[-1])):
+    for number, direction in ((1, np.diag([-1.0, -1.0, 1.0])), (2, directions()[-1])):
         volume = _volume(direction, modality)
         for path in write_series(volume, tmp_path / str(number), study=STUDY, number=number):
             run = subprocess.run([tool, "-new", path], capture_output=True, text=True, check=False)
