@@ -126,7 +126,10 @@ def test_work_grid_may_be_the_references_own(bundles: Path) -> None:
         (lambda m: m["work_grid"].update(spacing_mm=[4, 4]), "not enough values"),
         (lambda m: m["work_grid"].update(spacing_mm=["a", 1, 1]), "could not convert"),
         (lambda m: m["work_grid"].update(spacing_mm=[4, 0, 4]), "spacing_mm is"),
-        (lambda m: m.update(target={"category": ["1", "SCT"], "type": ["2", "SCT", "b"]}), "target's"),
+        (
+            lambda m: m.update(target={"category": ["1", "SCT"], "type": ["2", "SCT", "b"]}),
+            "target's",
+        ),
     ],
 )
 def test_wrong_metadata_is_refused_with_its_place(bundles: Path, change, message: str) -> None:
