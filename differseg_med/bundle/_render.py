@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def render_all(configs: Path, bundles: Path) -> list[str]:
 
 def _pins(path: Path) -> dict[str, str]:
     """Pinned versions by lower-case name."""
-    rows = (line.split("#")[0].strip().split("==") for line in path.read_text().splitlines())
+    lines = (re.split("[#;]", line)[0].strip() for line in path.read_text().splitlines())
+    rows = (line.split("==") for line in lines)
     return {row[0].lower(): row[1] for row in rows if len(row) == 2}
 
 
@@ -100,7 +102,7 @@ def _layered(
 class _Dumper(yaml.SafeDumper):
     """Short lists in one line, everything else in blocks."""
 
-    def represent_sequence(self, tag: str, sequence: Any, flow_style: Any = None) -> yaml.Node:
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: Any = None) -> Any:
         flow = all(not isinstance(item, dict | list) for item in sequence) and len(sequence) < 8
         longest = sum(len(str(item)) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=flow and longest < 60)

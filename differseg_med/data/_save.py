@@ -10,6 +10,7 @@ import numpy as np
 from monai.transforms import Transform
 
 from differseg_med.data._load import as_meta_tensor, reference_grid
+from differseg_med.errors import OutputError
 from differseg_med.geometry import Grid, Volume
 from differseg_med.io import resample, write_nifti
 
@@ -66,5 +67,9 @@ class SaveImageMaskd(Transform):
         array = np.asarray(mask[0].detach().cpu()).astype(np.uint8)
         grid = Grid(array.shape, np.asarray(mask.affine, dtype=np.float64))
         folder = self.output_dir / str(data[self.case_key])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError("E_WRITE", f"the output folder: {error.strerror}") from error
         write_nifti(Volume(array, grid), folder / "mask.nii.gz")
         return data

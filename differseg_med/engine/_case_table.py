@@ -63,7 +63,8 @@ class CaseTable:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _collect(self, engine: Engine) -> None:
-        for item in engine.state.output:
+        for extra, output in zip(engine.state.batch, engine.state.output, strict=True):
+            item = {**extra, **output}
             label = item[self.label_key]
             truth = np.asarray(label[0].cpu())
             grid = Grid(truth.shape, np.asarray(label.affine, dtype=np.float64))
