@@ -11,7 +11,8 @@ A rules file is YAML. Unknown keys are refused, so a typing error is never ignor
           - {tag: ContrastBolusAgent, present: true}
         tie_break: [{by: slices, take: most}]
 
-Tags are DICOM keywords, or `slices`, `spacing` (between slices), `description`, `part.KEY`.
+Tags are DICOM keywords (of the first slice), or `slices`, `spacing` (between slices),
+`description`, `part.KEY`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ import yaml
 
 from differseg_med.errors import UsageError
 from differseg_med.io._study import Series
+from differseg_med.io._tags import KEYWORDS
 
 __all__ = ["Rules", "read_rules"]
 
 _TESTS = ("equals", "contains", "regex", "range", "present")
+_DERIVED = frozenset(("slices", "spacing", "description"))
 _TAKE = {"most": -1.0, "least": 1.0}
 
 
@@ -182,7 +185,7 @@ def _rule(value: Any, name: str) -> ModalityRule:
         entry = _mapping(item, f"{name}.tie_break", {"by", "take"})
         if entry.get("take") not in _TAKE or "by" not in entry:
             raise UsageError("E_OPTION", f"{name}.tie_break needs by, and take: most or least")
-        ties.append((str(entry["by"]), str(entry["take"])))
+        ties.append((_tag(entry["by"], f"{name}.tie_break"), str(entry["take"])))
     groups = {
         key: tuple(
             _condition(c, f"{name}.{key}") for c in _list(body.get(key, []), f"{name}.{key}")
@@ -206,7 +209,14 @@ def _condition(value: Any, where: str) -> Condition:
         except re.error as error:
             raise UsageError("E_OPTION", f"{where}: {wanted!r} is no regular expression") from error
         wanted = str(wanted)
-    return Condition(str(body["tag"]), test, wanted)
+    return Condition(_tag(body["tag"], where), test, wanted)
+
+
+def _tag(value: Any, where: str) -> str:
+    tag = str(value)
+    if tag in KEYWORDS or tag in _DERIVED or tag.startswith("part."):
+        return tag
+    raise UsageError("E_OPTION", f"{where}: {tag!r} is not among the header values that are read")
 
 
 def _is_range(value: Any) -> bool:

@@ -11,7 +11,15 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import PersonName
 
-__all__ = ["ENHANCED", "IMAGE_CLASSES", "INVALID", "READ_TAGS", "plain_tags", "private_tags"]
+__all__ = [
+    "ENHANCED",
+    "IMAGE_CLASSES",
+    "INVALID",
+    "KEYWORDS",
+    "READ_TAGS",
+    "plain_tags",
+    "private_tags",
+]
 
 _CLASSIC = "1.2.840.10008.5.1.4.1.1."
 
@@ -79,6 +87,9 @@ _PRIVATE = {
     "PhilipsSUVFactor": (0x7053, 0x00, "Philips PET Private Group"),
     "PhilipsActivityFactor": (0x7053, 0x09, "Philips PET Private Group"),
 }
+
+KEYWORDS = frozenset((*_NUMBERS, *_OTHERS, *_PRIVATE))
+"""Names under which an instance's tags are kept."""
 
 _BLOCKS = range(0x10, 0x14)
 """Private blocks that are looked into; real files use the first one or two."""

@@ -246,18 +246,39 @@ def test_choice_wins_over_rules(two_cts, tmp_path: Path) -> None:
         "modalities: {ct: {any: []}}",
         "modalities: {ct: {all: {}}}",
         "modalities: {ct: {all: [{equals: 3}]}}",
-        "modalities: {ct: {all: [{tag: X, equals: 3, contains: 4}]}}",
-        "modalities: {ct: {all: [{tag: X, like: 3}]}}",
-        "modalities: {ct: {all: [{tag: X, range: 3}]}}",
-        "modalities: {ct: {all: [{tag: X, regex: '('}]}}",
-        "modalities: {ct: {tie_break: [{by: X, take: first}]}}",
+        "modalities: {ct: {all: [{tag: KVP, equals: 3, contains: 4}]}}",
+        "modalities: {ct: {all: [{tag: KVP, like: 3}]}}",
+        "modalities: {ct: {all: [{tag: KVP, range: 3}]}}",
+        "modalities: {ct: {all: [{tag: KVP, regex: '('}]}}",
+        "modalities: {ct: {tie_break: [{by: KVP, take: first}]}}",
         "modalities: {ct: {all: [}",
+        "modalities: {ct: {all: [{tag: SeriesDescripton, equals: x}]}}",
+        "modalities: {ct: {tie_break: [{by: PatientName, take: most}]}}",
     ],
 )
 def test_rules_that_are_wrong(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         rules(tmp_path, text)
     assert caught.value.code == "E_OPTION"
+
+
+@pytest.mark.parametrize("name", ["petct", "brain_mr", "prostate_mr"])
+def test_distributed_rules_are_right(root: Path, name: str) -> None:
+    found = read_rules(root / "configs" / "rules" / f"{name}.yaml")
+    assert get_modalities(found.modalities)
+
+
+@pytest.mark.realdata
+def test_distributed_rules_on_real_studies(root: Path, shared: Path) -> None:
+    made = read_rules(root / "configs" / "rules" / "prostate_mr.yaml")
+    study = read_study(shared / "data" / "dicom" / "prostatex_0000_mr.zip")
+    names = ["mr_t2", "mr_dwi", "mr_adc"]
+    found = select_series(study, get_modalities(names), required=names, rules=made)
+    assert [(s.number, dict(s.part)) for s in found.values()] == [
+        (4, {}),
+        (6, {"b": "800"}),
+        (7, {}),
+    ]
 
 
 def test_rules_that_are_not_there(tmp_path: Path) -> None:
