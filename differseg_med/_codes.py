@@ -93,7 +93,8 @@ E_GEOMETRY | The geometry is not finite, has no volume or does not fit the array
 E_SERIES_MISSING | The series that was asked for is not in the study. | List the series with: differseg-med inspect STUDY.
 E_AMBIGUOUS | Several series or files fit one modality. | Choose with --modality NAME=SERIES_NUMBER, UID or DIR, or with a rules file.
 E_MISSING_MODALITY | A modality that the bundle requires is not in the study. | Add the series, or choose a bundle that does not need it.
-E_FRAME | Two modalities lie in different frames of reference. | Register one to the other first, and give the registered series.
+E_FRAME | Two modalities lie in different frames of reference. | Register them first, or use --register rigid.
+E_REGISTRATION | Registration between two frames did not reach the stated quality. | Look at both series; register them by hand.
 E_OVERLAP | The fields of view overlap too little. | Check that both series show the same body part.
 E_PET_UNITS | The PET unit cannot be turned into SUVbw. | Export the PET in BQML or GML.
 E_PET_CORRECTION | The PET is not corrected for attenuation or decay. | Export the corrected reconstruction.
@@ -150,6 +151,7 @@ W_PET_HALF_LIFE | The half-life differs from the nuclide's by more than 1 %. | C
 W_PET_UPTAKE | The uptake time is under 30 minutes. | Check the times.
 W_PET_TIME | The injection time was taken as the day before. | Check the times.
 W_PET_OVERRIDE | A PET value was given on the command line. | Nothing: it is recorded.
+W_REGISTERED | A modality was registered to the reference. | Look at the overlay before you use the result.
 """
 
 CODES: dict[str, Code] = {
