@@ -1,7 +1,7 @@
 # Everything a newcomer needs. Each target makes .venv by itself when it is missing or out of date.
 #
 #   make demo               train a small bundle, segment a DICOM study, write SEG and report
-#   make demo STUDY=DIR     the same with a study of your own
+#   make demo STUDY=DIR     segment a DICOM study of your own with the shipped weights
 #   make test               every test that needs nothing but the repository
 #   make lint               style, types and architecture
 #   make bundles            write the rendered bundles and reference pages again
@@ -47,6 +47,8 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bundles: $(READY)
+	$(BIN)/python -c "from pathlib import Path; from differseg_med.bundle import render_all; \
+		print(*render_all(Path('configs'), Path('bundles')), sep='\n')"
 	$(BIN)/differseg-med explain --all --markdown > docs/reference/codes.md
 
 bench: $(READY)

@@ -175,6 +175,30 @@ def segment(
 
 
 @app.command()
+def demo(
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            help="DICOM study to segment with the shipped weights. Default: train on phantoms and "
+            "segment one that was never seen."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("out/demo"),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The main job once: train a small bundle on phantoms, segment a study, write results."""
+    from differseg_med.engine import keep_freed_memory
+
+    keep_freed_memory()  # before torch allocates anything
+    from differseg_med.bundle import demo as run_demo
+
+    with _print.progress() as report:
+        result = run_demo(out, study=study, report=report)
+    _print.demo(result, as_json=json)
+
+
+@app.command()
 def bundles(json: Json = False, debug: Debug = False) -> None:
     """List the bundles that can be used by name."""
     from differseg_med.bundle import list_bundles

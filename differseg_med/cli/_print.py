@@ -15,13 +15,14 @@ from differseg_med._codes import CODES, Code
 from differseg_med.errors import ModelError
 
 if TYPE_CHECKING:
-    from differseg_med.bundle import BundleInfo
+    from differseg_med.bundle import BundleInfo, DemoResult
     from differseg_med.engine import CaseResult, Inspection, StackReport
 
 __all__ = [
     "bundles",
     "case",
     "codes",
+    "demo",
     "inspection",
     "internal",
     "line",
@@ -87,6 +88,17 @@ def case(result: CaseResult, *, as_json: bool) -> None:
     line(f"{result.case}: {measured['volume_ml']:.1f} ml in {measured['components']} parts")
     for name in sorted(result.status["outputs"]):
         line(str(result.folder / name))
+
+
+def demo(result: DemoResult, *, as_json: bool) -> None:
+    """Write what the demo made."""
+    if as_json:
+        dump({"dice": result.dice, "seconds": result.seconds, "status": result.case.status})
+        return
+    case(result.case, as_json=False)
+    if result.dice is not None:
+        line(f"Dice against the phantom's truth: {result.dice:.3f}")
+    line(f"took {result.seconds:.0f} s")
 
 
 def inspection(found: Inspection, *, as_json: bool) -> None:

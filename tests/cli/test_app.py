@@ -18,6 +18,7 @@ from differseg_med import __version__, bundle
 from differseg_med._codes import CODES
 from differseg_med.cli._app import run
 from differseg_med.data.phantom import Phantom
+from differseg_med.engine import CaseResult
 
 
 @dataclass
@@ -62,7 +63,7 @@ def test_version_and_help(cli: Command) -> None:
     assert cli("--version") == Outcome(0, f"differseg-med {__version__}\n", "")
     shown = cli("--help")
     assert shown.status == 0
-    for name in ("inspect", "segment", "bundles", "explain"):
+    for name in ("inspect", "segment", "demo", "bundles", "explain"):
         assert f"  {name} " in shown.out
     assert cli().status == 2
     assert cli("unheard-of").status == 2
@@ -137,6 +138,34 @@ def test_segment_dicom_prints_where_results_are(
     assert done.err.startswith("W_FOV: ")
 
 
+def test_demo_says_where_things_are_and_how_well_it_did(
+    cli: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The demo itself is tested with the bundles; here only that the command passes things on."""
+    status = {
+        "findings": [],
+        "result": {"volume_ml": 12.34, "components": 2},
+        "outputs": {"mask.dcm": {}},
+    }
+    calls = []
+
+    def demo(out: Path, *, study: Path | None, report: object) -> bundle.DemoResult:
+        calls.append((out, study))
+        case = CaseResult("demo", out / "demo", status)
+        return bundle.DemoResult(case, 0.5 if study is None else None, 61.4)
+
+    monkeypatch.setattr(bundle, "demo", demo)
+    shown = cli("demo", "--out", tmp_path)
+    assert shown.out.splitlines() == [
+        "demo: 12.3 ml in 2 parts",
+        str(tmp_path / "demo/mask.dcm"),
+        "Dice against the phantom's truth: 0.500",
+        "took 61 s",
+    ]
+    assert cli("demo", "--study", "s", "--json").objects[0]["dice"] is None
+    assert calls == [(tmp_path, None), (Path("out/demo"), Path("s"))]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [
@@ -206,7 +235,7 @@ def test_an_interrupt_ends_with_130(cli: Command, monkeypatch: pytest.MonkeyPatc
 
 
 def test_remedies_name_only_options_and_commands_that_exist(cli: Command) -> None:
-    commands = ("inspect", "segment", "bundles", "explain")
+    commands = ("inspect", "segment", "demo", "bundles", "explain")
     known = set(re.findall(r"--[a-z-]+", "".join(cli(name, "--help").out for name in commands)))
     known |= {"--dataset_dir"}  # an option of `python -m monai.bundle run`
     for code in CODES.values():
