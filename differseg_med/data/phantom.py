@@ -86,11 +86,7 @@ def make_phantom(
         (48, 48, 45)
     """
     names = tuple(modalities)
-    unknown = sorted(set(names) - set(PHANTOM_MODALITIES))
-    if unknown:
-        raise UsageError(
-            "E_MODALITY", f"the phantom has {', '.join(PHANTOM_MODALITIES)}, not {unknown[0]!r}"
-        )
+    _check_names(names)
     body = draw_body(np.random.default_rng([seed, 0]), lesions=lesions)
     frame = _frame(seed)
     volumes: dict[str, Volume] = {}
@@ -126,6 +122,7 @@ def write_phantom_nifti(
     from differseg_med.io import write_nifti
 
     absent = leave_out or {}
+    _check_names(absent)
     folders = []
     for i in range(n):
         names = [m for m in PHANTOM_MODALITIES if i not in absent.get(m, ())]
@@ -164,6 +161,14 @@ def write_phantom_dicom(
     for number, (name, volume) in enumerate(case.volumes.items(), start=1):
         write_series(volume, root / name, study=study, number=number)
     return case
+
+
+def _check_names(names: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(PHANTOM_MODALITIES))
+    if unknown:
+        raise UsageError(
+            "E_MODALITY", f"the phantom has {', '.join(PHANTOM_MODALITIES)}, not {unknown[0]!r}"
+        )
 
 
 def _frame(seed: int) -> str:

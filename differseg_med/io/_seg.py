@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,9 @@ _COPIED = (
     "LossyImageCompressionRatio",
     "PositionReferenceIndicator",
 )
+
+_COLOR = (62.0, 66.0, 52.0)
+"""Display colour in CIELab: an orange red that stands out on grey."""
 
 _IDENTITY = ("PatientID", "PatientName")
 """Copied even where they break the rules for their kind: the archive files by them."""
@@ -126,7 +130,7 @@ def write_seg(
     resampled to even spacing, the planes of the grid are written.
 
     Args:
-        mask: zero and non-zero values on the grid of the series, axes (column, row, slice).
+        mask: 0 and 1 on the grid of the series, axes (column, row, slice).
         series: the reference; its files must still be there.
         path: the file, replaced where it exists.
         segment: what the mask shows and what made it.
@@ -137,19 +141,43 @@ def write_seg(
         The path.
 
     Raises:
-        StudyError: ``E_GEOMETRY``: the mask is not on the grid of the series.
+        StudyError: ``E_GEOMETRY``: the mask is not on the grid of the series; ``E_VALUES``: it
+            is no mask; ``E_CORRUPT``: the source is gone or changed.
         OutputError: ``E_NO_FRAME``, ``E_WRITE`` or ``E_READBACK``; nothing is left behind.
     """
     path = Path(path)
     grid = _reference_grid(mask, series)
     planes = _plane_positions(series, grid)
-    voxels = np.ascontiguousarray((np.asarray(mask.array) != 0).view(np.uint8).T)
+    voxels = _frames_of(mask)
+    _check_texts(segment, description)
     with _quiet_writing():
         dataset = _build(voxels, planes, grid, series, segment, series_number, description)
         with _atomic(path) as temporary:
-            pydicom.dcmwrite(temporary, dataset, enforce_file_format=True)
+            _save(dataset, temporary)
             _read_back(temporary, voxels, planes, grid)
     return path
+
+
+def _frames_of(mask: Volume) -> npt.NDArray[np.uint8]:
+    """The mask as (slice, row, column) of 0 and 1; a probability is no mask."""
+    array = np.asarray(mask.array)
+    if array.dtype.kind not in "bui" or array.min() < 0 or array.max() > 1:
+        raise StudyError(
+            "E_VALUES",
+            f"a mask of 0 and 1 is written, got {array.dtype} from {array.min()} to {array.max()}",
+        )
+    return np.ascontiguousarray(array.astype(np.uint8, copy=False).T)
+
+
+def _check_texts(segment: SegmentInfo, description: str) -> None:
+    """Nothing else looks at the length or the characters of what the caller says."""
+    algorithm = (segment.algorithm_name, segment.algorithm_version)
+    texts = (segment.label, *algorithm, segment.tracking_id or segment.label, description)
+    try:
+        for text in texts:
+            validate_value("LO", text, pydicom.config.RAISE)
+    except ValueError as error:
+        raise OutputError("E_WRITE", f"a text cannot be stored: {error}") from error
 
 
 def _reference_grid(mask: Volume, series: Series) -> Grid:
@@ -208,10 +236,20 @@ def _build(
             omit_empty_frames=bool(voxels.any()),
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        kind = type(error).__name__
-        raise OutputError("E_WRITE", f"the SEG could not be built ({kind})") from error
+        raise OutputError("E_WRITE", f"the SEG could not be built: {error}") from error
+    _name_segment_in_every_frame(dataset)
     _copy_identity(header, dataset)
     return dataset
+
+
+def _name_segment_in_every_frame(dataset: Segmentation) -> None:
+    """Move the segment's number from the shared group to the frames, where most receivers look."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" in shared:
+        number = shared["SegmentIdentificationSequence"]
+        del shared["SegmentIdentificationSequence"]
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            group.add(number)
 
 
 def _copy_identity(header: Dataset, dataset: Segmentation) -> None:
@@ -255,6 +293,15 @@ def _is_valid(element: pydicom.DataElement) -> bool:
     return True
 
 
+def _save(dataset: Segmentation, path: Path) -> None:
+    try:
+        pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
+        # The message may quote a value of the patient's.
+        kind = type(error).__name__
+        raise OutputError("E_WRITE", f"the SEG could not be encoded ({kind})") from error
+
+
 def _describe(segment: SegmentInfo) -> SegmentDescription:
     return SegmentDescription(
         segment_number=1,
@@ -269,6 +316,7 @@ def _describe(segment: SegmentInfo) -> SegmentDescription:
         ),
         tracking_id=segment.tracking_id or segment.label,
         tracking_uid=segment.tracking_uid or generate_uid(prefix=None),
+        display_color=hd.color.CIELabColor(*_COLOR),
     )
 
 

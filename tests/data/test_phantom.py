@@ -78,7 +78,9 @@ def test_without_lesions_only_the_lesions_are_gone(cases) -> None:
     assert 0 < changed.mean() < 0.03
 
 
-def test_an_unknown_modality_is_refused() -> None:
+def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"E_MODALITY.*mr_t2"):
+        write_phantom_nifti(tmp_path, 1, leave_out={"mr_t2": {0}})
     with pytest.raises(UsageError, match=r"E_MODALITY.*mr_flair"):
         make_phantom(0, modalities=["pet", "mr_flair"])
 

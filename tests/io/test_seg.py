@@ -93,7 +93,7 @@ def test_hand_worked_frame(tmp_path: Path) -> None:
     """One voxel: its frame, its bit, its source image and its position are all known."""
     grid = make_grid()
     mask = Volume(np.zeros(SHAPE, np.uint8), grid)
-    mask.array[2, 1, 3] = 9
+    mask.array[2, 1, 3] = 1
     series = write_reference(tmp_path / "ct", grid)
     ds = pydicom.dcmread(write_seg(mask, series, tmp_path / "seg.dcm", INFO))
     assert (ds.NumberOfFrames, ds.Rows, ds.Columns) == (1, 6, 7)
@@ -284,6 +284,40 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="E_GEOMETRY"):
         write_seg(make_mask(grid), replace(series, grid=None), tmp_path / "seg.dcm", INFO)
     assert not list(tmp_path.glob("*.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full(SHAPE, 0.5, np.float32), "float32 from 0.5 to 0.5"),
+        (np.full(SHAPE, 2, np.uint8), "uint8 from 2 to 2"),
+        (np.full(SHAPE, -1, np.int16), "int16 from -1 to -1"),
+    ],
+)
+def test_what_is_no_mask_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
+    with pytest.raises(StudyError, match=f"E_VALUES.*{message}"):
+        write_seg(Volume(array, grid), series, tmp_path / "seg.dcm", INFO)
+
+
+def test_a_label_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
+    with pytest.raises(OutputError, match=r"E_WRITE.*64"):
+        write_seg(make_mask(grid), series, tmp_path / "s.dcm", replace(INFO, label="x" * 65))
+
+
+def test_every_frame_names_its_segment(tmp_path: Path) -> None:
+    """Readers such as MONAI's look for it there only."""
+    grid = make_grid()
+    path = write_seg(
+        make_mask(grid), write_reference(tmp_path / "ct", grid), tmp_path / "seg.dcm", INFO
+    )
+    ds = pydicom.dcmread(path)
+    assert "SegmentIdentificationSequence" not in ds.SharedFunctionalGroupsSequence[0]
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        assert group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 1
 
 
 def test_without_a_frame_of_reference_there_is_no_seg(tmp_path: Path) -> None:
