@@ -69,6 +69,10 @@ def load_predictor(
         UsageError: ``E_PATH`` or ``E_OPTION``.
     """
     check_trust(info, trust=trust)
+    if info.spatial_dims != 3:
+        raise BundleError(
+            "E_CONFIG", f"the bundle {info.name} is for 2D images; studies are volumes"
+        )
     path = find_weights(info, weights)
     place = _device(device)
     parser = _read(info)

@@ -19,9 +19,9 @@ def keep_freed_memory() -> bool:
     """Ask glibc to keep what is freed instead of returning it to the system.
 
     Under glibc's defaults every forward pass on a CPU gives its large blocks back and faults them
-    in again page by page, which can take as long as the arithmetic. Results do not change; the
-    process keeps its peak memory until it ends. Entry points call this once, before anything is
-    allocated.
+    in again page by page; how much time that costs depends on the machine. Results do not change;
+    the process keeps its peak memory until it ends. Entry points call this once, before anything
+    is allocated.
 
     Returns:
         Whether all settings were taken; False where the C library is not glibc.

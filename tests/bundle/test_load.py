@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,15 @@ def test_safetensors_and_a_whole_checkpoint_give_the_same(
 def test_a_foreign_bundle_needs_trust(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"E_TRUST.*--trust-bundle"):
         load_predictor(find_bundle(tiny_bundle))
+
+
+def test_a_bundle_for_images_is_refused(copy_bundle: Copy, tmp_path: Path) -> None:
+    path = copy_bundle(tmp_path / "b") / "configs/metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] = ["8*n", "8*n"]
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(BundleError, match=r"E_CONFIG: the bundle b is for 2D images"):
+        load(tmp_path / "b")
 
 
 def test_a_bundle_without_weights_is_refused(copy_bundle: Copy, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,12 +25,17 @@ def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _best_seconds(command: Sequence[str], budget: float) -> float:
-    """Shortest wall time of several runs; one run within the budget is enough."""
+    """Least processor time of several runs; one run within the budget is enough.
+
+    On an idle machine that is the wall time, as nothing here waits; on a busy one it stays the same.
+    """
     best = float("inf")
     for _ in range(TRIES):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, capture_output=True)
-        best = min(best, time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+        best = min(best, spent)
         if best <= budget:
             break
     return best
