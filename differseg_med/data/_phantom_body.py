@@ -45,8 +45,8 @@ class Shape(Protocol):
     def depth(self, points: _Points) -> _Points:
         """Signed millimetres from the surface at points (..., 3), positive inside."""
 
-    def reach(self) -> tuple[npt.NDArray[np.float64], float] | None:
-        """Centre and radius in mm of a ball around the shape, None if it has no end."""
+    def bounds(self, low: float, high: float) -> npt.NDArray[np.float64] | None:
+        """Box (2, 3) in RAS mm around the part between two heights, None for everything."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Trunk:
         level = np.sqrt(np.sqrt(x**4 + y**4 + 1.2 * x**2 * y**2))
         return np.asarray((1 - level) * min(self.half_width, self.half_height), dtype=np.float32)
 
-    def reach(self) -> None:
-        """The trunk leaves the field of view."""
+    def bounds(self, low: float, high: float) -> None:
+        """The trunk fills the field of view."""
 
     def shrunk(self, by: float) -> Trunk:
         """The same trunk with its surface moved inwards by so many mm."""
@@ -100,8 +100,12 @@ class Rod:
         square = np.einsum("...i,...i->...", offset, offset) - along**2
         return np.asarray(self.radius - np.sqrt(np.maximum(square, 0)), dtype=np.float32)
 
-    def reach(self) -> None:
-        """A rod leaves the field of view."""
+    def bounds(self, low: float, high: float) -> npt.NDArray[np.float64]:
+        """Box around the axis between two heights; a rod is nearly upright."""
+        along = (np.array([[low], [high]]) - self.point[2]) / self.direction[2]
+        axis = np.array(self.point) + along * np.array(self.direction)
+        margin = self.radius / self.direction[2]
+        return np.stack([axis.min(axis=0) - margin, axis.max(axis=0) + margin])
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,13 @@ class Blob:
         surface = 1 + BUMP * (swell[..., 0] * swell[..., 1] + 0.5 * swell[..., 0] ** 3)
         return np.asarray((1 - level / surface) * min(self.radii), dtype=np.float32)
 
+    def bounds(self, low: float, high: float) -> npt.NDArray[np.float64]:
+        """Box around the blob."""
+        center, radius = self.reach()
+        return np.stack([center - radius, center + radius])
+
     def reach(self) -> tuple[npt.NDArray[np.float64], float]:
-        """Ball that holds the blob."""
+        """Centre and radius of a ball that holds the blob, mm."""
         return np.asarray(self.center, dtype=np.float64), max(self.radii) * (1 + 1.5 * BUMP)
 
 

@@ -207,16 +207,16 @@ def _points(grid: Grid, shift: Point) -> FloatArray:
 
 
 def _box(layer: Layer, grid: Grid, shift: Point) -> tuple[slice, ...]:
-    """Index box that holds a layer's shape; everything where it has no end."""
-    reach = layer.shape.reach()
-    if reach is None:
+    """Index box that holds a layer's shape within the grid."""
+    heights = grid.corners()[:, 2] - shift[2]
+    bounds = layer.shape.bounds(float(heights.min()), float(heights.max()))
+    if bounds is None:
         return (slice(None),) * 3
-    center, radius = reach
-    index = grid.to_index(center + shift)
-    # For axes at right angles the ball becomes an ellipsoid with these semi-axes.
-    half = (radius + 2) / np.array(grid.spacing)
-    low = np.clip(np.floor(index - half), 0, None).astype(int)
-    high = np.clip(np.ceil(index + half) + 1, 0, None).astype(int)
+    picks = np.indices((2, 2, 2)).reshape(3, -1)
+    corners = np.stack([bounds[pick, axis] for axis, pick in enumerate(picks)], axis=1)
+    index = grid.to_index(corners + shift)
+    low = np.clip(np.floor(index.min(axis=0)) - 2, 0, None).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0)) + 3, 0, None).astype(int)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
