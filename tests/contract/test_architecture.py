@@ -27,7 +27,7 @@ def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 def _best_seconds(command: Sequence[str], budget: float) -> float:
     """Least processor time of several runs; one run within the budget is enough.
 
-    On an idle machine that is the wall time, as nothing here waits; on a busy one it stays the same.
+    On an idle machine that is the wall time, as nothing here waits; on a busy one it stays so.
     """
     best = float("inf")
     for _ in range(TRIES):

@@ -63,6 +63,15 @@ def test_commands_on_a_page_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, _page_id(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
 def test_links_on_a_page_lead_somewhere(page: Path) -> None:
     text = page.read_text("utf-8")
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
