@@ -192,8 +192,9 @@ def _paint(
     for layer in layers(body):
         if layer.tissue not in values:
             continue
-        is_pet = values is _SCANNERS["pet"].values and layer.suv is not None
-        value = layer.suv if is_pet else values[layer.tissue]
+        value = values[layer.tissue]
+        if layer.suv is not None and values is _SCANNERS["pet"].values:
+            value = layer.suv
         box = _box(layer, grid, shift)
         share = np.clip(0.5 + layer.shape.depth(points[box]) / edge_mm, 0, 1)
         image[box] += share * (value - image[box])
