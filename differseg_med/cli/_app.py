@@ -52,6 +52,12 @@ Xform = Annotated[
     str | None,
     typer.Option("--nifti-xform", help="sform or qform, where a NIfTI file's two disagree."),
 ]
+Register = Annotated[
+    str | None,
+    typer.Option(
+        "--register", help="rigid: bring modalities in another frame of reference to the reference."
+    ),
+]
 Lenient = Annotated[
     bool, typer.Option("--lenient", help="Correct what can be corrected, with a warning.")
 ]
@@ -104,6 +110,7 @@ def inspect(
     rules: RulesFile = None,
     pet: Pet = None,
     nifti_xform: Xform = None,
+    register: Register = None,
     lenient: Lenient = False,
     json: Json = False,
     debug: Debug = False,
@@ -111,7 +118,7 @@ def inspect(
     """List a study's series, their geometry and problems; exit 5 when a study is refused."""
     from differseg_med.bundle import inspect_studies
 
-    options = _read_options(modality, rules, pet, nifti_xform, lenient)
+    options = _read_options(modality, rules, pet, nifti_xform, register, lenient)
     refused = False
     for inspection in inspect_studies(studies, bundle, options):
         _print.inspection(inspection, as_json=json)
@@ -136,6 +143,7 @@ def segment(
     rules: RulesFile = None,
     pet: Pet = None,
     nifti_xform: Xform = None,
+    register: Register = None,
     lenient: Lenient = False,
     weights: Annotated[
         Path | None, typer.Option(help="Weights to use instead of the bundle's own.")
@@ -163,7 +171,7 @@ def segment(
 
     options = CaseOptions(
         formats=tuple(formats.split(",")) if formats is not None else None,
-        read=_read_options(modality, rules, pet, nifti_xform, lenient),
+        read=_read_options(modality, rules, pet, nifti_xform, register, lenient),
         case=case,
         overwrite=overwrite,
     )
@@ -234,6 +242,7 @@ def _read_options(
     rules: Path | None,
     pet: list[str] | None,
     xform: str | None,
+    register: str | None,
     lenient: bool,
 ) -> ReadOptions:
     """How a study is read, from the options that say so."""
@@ -246,10 +255,13 @@ def _read_options(
         raise UsageError("E_OPTION", "--modality was given twice for one name")
     if xform not in (None, "sform", "qform"):
         raise UsageError("E_OPTION", f"--nifti-xform is sform or qform, not {xform!r}")
+    if register not in (None, "rigid"):
+        raise UsageError("E_OPTION", f"--register is rigid, not {register!r}")
     return ReadOptions(
         choices=choices,
         rules=io.read_rules(rules) if rules else None,
         pet=io.PetOverrides.parse(pet) if pet else None,
         xform=xform,  # type: ignore[arg-type] # checked above
+        register=register,  # type: ignore[arg-type]
         lenient=lenient,
     )

@@ -12,7 +12,15 @@ from differseg_med.errors import Finding, StudyError, UsageError
 from differseg_med.geometry import Volume
 from differseg_med.modality import get_modalities, get_modality
 
-__all__ = ["Inputs", "ReadOptions", "Wanted", "nifti_files", "read_inputs", "select"]
+__all__ = [
+    "Inputs",
+    "ReadOptions",
+    "Wanted",
+    "check_between",
+    "nifti_files",
+    "read_inputs",
+    "select",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class ReadOptions:
         rules: conditions on headers that say which series serves which modality.
         pet: values that stand in for what a PET header lacks; recorded.
         xform: which transform to use where a NIfTI file's two disagree.
+        register: how modalities in another frame of reference are brought to the reference's; None
+            refuses them.
         lenient: correct what can be corrected, with a warning.
     """
 
@@ -48,6 +58,7 @@ class ReadOptions:
     rules: io.Rules | None = None
     pet: io.PetOverrides | None = None
     xform: Literal["sform", "qform"] | None = None
+    register: Literal["rigid"] | None = None
     lenient: bool = False
 
 
@@ -82,27 +93,28 @@ def read_inputs(study: str | Path, wanted: Wanted, options: ReadOptions) -> Inpu
         UsageError: ``E_PATH``, ``E_MODALITY`` or ``E_OPTION``.
         StudyError: the study is refused; the code says why.
     """
-    files = nifti_files(study, wanted.modalities, options.choices)
+    files = nifti_files(study, wanted.modalities, options)
     if files:
         return _read_nifti(files, wanted, options)
     return _read_dicom(study, wanted, options)
 
 
 def nifti_files(
-    study: str | Path, modalities: tuple[str, ...], choices: Mapping[str, str]
+    study: str | Path, modalities: tuple[str, ...], options: ReadOptions
 ) -> dict[str, Path]:
     """NIfTI file by modality; empty where the study is DICOM.
 
     Args:
         study: the study's path.
         modalities: names to look for.
-        choices: files that were named, by modality; anything else belongs to a DICOM study.
+        options: choices that are NIfTI files count; others belong to a DICOM study.
 
     Raises:
         UsageError: ``E_PATH`` for a path that is not there, ``E_MODALITY`` for a name that the
-            bundle does not take, ``E_OPTION`` for NIfTI files and DICOM series in one call.
+            bundle does not take, ``E_OPTION`` for NIfTI files and DICOM series in one call or an
+            option that the study's kind has no use for.
     """
-    folder = Path(study)
+    folder, choices = Path(study), options.choices
     if not folder.exists():
         raise UsageError("E_PATH", f"there is no study at {study}")
     unknown = sorted(set(choices) - set(modalities))
@@ -119,6 +131,7 @@ def nifti_files(
             f"Give its folder and --modality {modalities[0]}=FILE.",
         )
     found = {**io.find_nifti(folder, modalities), **named}
+    _check_kind(options, dicom=not found)
     if found and len(named) < len(choices):
         raise UsageError("E_OPTION", "NIfTI files and DICOM series cannot be mixed in one study")
     return found
@@ -144,6 +157,41 @@ def select(study: io.Study, wanted: Wanted, options: ReadOptions) -> dict[str, i
     )
 
 
+def check_between(
+    chosen: Mapping[str, io.Series | None], wanted: Wanted, options: ReadOptions
+) -> tuple[Finding, ...]:
+    """Whether the chosen series belong together.
+
+    Args:
+        chosen: what `select` chose.
+        wanted: says which is the reference and which modalities are regional.
+        options: whether frames of reference may differ.
+
+    Raises:
+        StudyError: ``E_FRAME`` or ``E_OVERLAP``.
+    """
+    return io.check_between(
+        chosen,
+        wanted.reference,
+        register=options.register is not None,
+        min_overlap=wanted.min_overlap,
+    )
+
+
+def _check_kind(options: ReadOptions, *, dicom: bool) -> None:
+    """An option that would do nothing is refused rather than ignored."""
+    idle = {
+        "--nifti-xform": dicom and options.xform,
+        "--rules": not dicom and options.rules,
+        "--pet": not dicom and options.pet,
+        "--register": not dicom and options.register,
+    }
+    useless = [name for name, given in idle.items() if given]
+    if useless:
+        kind = "DICOM" if dicom else "NIfTI"
+        raise UsageError("E_OPTION", f"{useless[0]} has no use in a {kind} study")
+
+
 def _is_nifti(text: str) -> bool:
     return text.endswith((".nii", ".nii.gz"))
 
@@ -167,18 +215,32 @@ def _read_nifti(files: Mapping[str, Path], wanted: Wanted, options: ReadOptions)
 def _read_dicom(path: str | Path, wanted: Wanted, options: ReadOptions) -> Inputs:
     study = io.read_study(path)
     chosen = select(study, wanted, options)
-    between = io.check_between(chosen, wanted.reference, min_overlap=wanted.min_overlap)
+    between = check_between(chosen, wanted, options)
     series = {name: found for name, found in chosen.items() if found is not None}
     volumes = {
         name: _decode(series[name], name, options) if name in series else None
         for name in wanted.modalities
     }
+    if options.register:
+        volumes = _registered(volumes, wanted.reference)
     files = {name: _containers(found) for name, found in series.items()}
     return Inputs("dicom", volumes, files, series, (*study.findings, *between))
 
 
 def _decode(series: io.Series, name: str, options: ReadOptions) -> Volume:
     return io.to_volume(series, get_modality(name), lenient=options.lenient, pet=options.pet)
+
+
+def _registered(volumes: Mapping[str, Volume | None], reference: str) -> dict[str, Volume | None]:
+    """Volumes of other frames moved into the reference's; a frame not known counts as other."""
+    fixed = volumes[reference]
+    moved = dict(volumes)
+    for name, volume in volumes.items():
+        if fixed is None or volume is None or volume is fixed:
+            continue
+        if fixed.grid.frame is None or volume.grid.frame != fixed.grid.frame:
+            moved[name] = io.register_rigid(volume, fixed).apply(volume)
+    return moved
 
 
 def _containers(series: io.Series) -> tuple[Path, ...]:

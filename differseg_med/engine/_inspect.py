@@ -10,7 +10,7 @@ from typing import Literal
 
 from differseg_med import io
 from differseg_med._codes import CODES
-from differseg_med.engine._inputs import ReadOptions, Wanted, nifti_files, select
+from differseg_med.engine._inputs import ReadOptions, Wanted, check_between, nifti_files, select
 from differseg_med.errors import DifferSegError, Finding, StudyError
 from differseg_med.modality import MODALITIES
 
@@ -92,7 +92,7 @@ def inspect_study(
     options = options or ReadOptions()
     names = wanted.modalities if wanted else tuple(MODALITIES)
     try:
-        files = nifti_files(study, names, options.choices)
+        files = nifti_files(study, names, options)
     except StudyError as error:
         return Inspection(str(study), "nifti", problems=(_finding(error),))
     if files:
@@ -113,7 +113,7 @@ def _inspect_dicom(
     if wanted is not None:
         try:
             chosen = select(study, wanted, options)
-            findings += io.check_between(chosen, wanted.reference, min_overlap=wanted.min_overlap)
+            findings += check_between(chosen, wanted, options)
         except StudyError as error:
             problems.append(_finding(error))
     stacks = tuple(_stack(series, chosen, wanted, options) for series in study.series)

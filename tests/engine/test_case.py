@@ -17,7 +17,7 @@ from differseg_med.data.phantom import Phantom
 from differseg_med.engine import CaseOptions, ReadOptions, segment_case
 from differseg_med.errors import OutputError, StudyError, UsageError
 from differseg_med.geometry import Grid
-from differseg_med.io import read_seg
+from differseg_med.io import PetOverrides, read_seg
 
 CANARIES = ("Canary^Patient", "CANARY-ID-77", "19551122")
 
@@ -186,6 +186,9 @@ def test_usage_errors_leave_nothing(nifti_study: Path, tmp_path: Path) -> None:
         run(nifti_study, tmp_path / "out", read=ReadOptions(choices={"xx": "3"}))
     with pytest.raises(UsageError, match="cannot be mixed"):
         run(nifti_study, tmp_path / "out", read=ReadOptions(choices={"ct": "3"}))
+    for idle in (ReadOptions(register="rigid"), ReadOptions(pet=PetOverrides(weight_kg=70.0))):
+        with pytest.raises(UsageError, match="has no use in a NIfTI study"):
+            run(nifti_study, tmp_path / "out", read=idle)
     assert names(tmp_path / "out") == []
     for formats in ((), ("nifty",)):
         with pytest.raises(UsageError, match="E_OPTION"):
