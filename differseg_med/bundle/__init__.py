@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from differseg_med.bundle._locate import BundleInfo, find_bundle, list_bundles
 
 if TYPE_CHECKING:
+    from differseg_med.bundle._demo import DemoResult, demo
     from differseg_med.bundle._inspect import inspect_studies
     from differseg_med.bundle._load import BundlePredictor, load_predictor
     from differseg_med.bundle._render import render_all, render_bundle
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleInfo",
     "BundlePredictor",
+    "DemoResult",
     "bundle_root",
     "checkpoint",
+    "demo",
     "find_bundle",
     "inspect_studies",
     "list_bundles",
@@ -33,6 +36,8 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
+    "DemoResult": "_demo",
+    "demo": "_demo",
     "inspect_studies": "_inspect",
     "BundlePredictor": "_load",
     "load_predictor": "_load",

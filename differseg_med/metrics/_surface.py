@@ -5,7 +5,9 @@ Both masks empty: HD95 0 and NSD 1. One empty: HD95 is undefined (NaN), NSD 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,10 @@ def hd95(pred: Mask, truth: Mask, spacing: Sequence[float]) -> float:
     a, b = np.asarray(pred) != 0, np.asarray(truth) != 0
     if not a.any() or not b.any():
         return 0.0 if a.any() == b.any() else float("nan")
-    value = compute_hausdorff_distance(
-        _one_channel(a), _one_channel(b), percentile=95, spacing=list(spacing)
-    )
+    with _quiet():
+        value = compute_hausdorff_distance(
+            _one_channel(a), _one_channel(b), percentile=95, spacing=list(spacing)
+        )
     return float(value.item())
 
 
@@ -52,16 +55,25 @@ def nsd(pred: Mask, truth: Mask, spacing: Sequence[float], tolerance_mm: float) 
     a, b = np.asarray(pred) != 0, np.asarray(truth) != 0
     if not a.any() or not b.any():
         return 1.0 if a.any() == b.any() else 0.0
-    value = compute_surface_dice(
-        _one_channel(a),
-        _one_channel(b),
-        class_thresholds=[tolerance_mm],
-        spacing=list(spacing),
-        use_subvoxels=a.ndim == 3,
-    )
+    with _quiet():
+        value = compute_surface_dice(
+            _one_channel(a),
+            _one_channel(b),
+            class_thresholds=[tolerance_mm],
+            spacing=list(spacing),
+            use_subvoxels=a.ndim == 3,
+        )
     return float(value.item())
 
 
 def _one_channel(mask: npt.NDArray[np.bool_]) -> torch.Tensor:
     # A frame of background: a mask that touches the array's border has a surface there, too.
     return torch.from_numpy(np.pad(mask, 1).astype(np.float32))[None, None]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence MONAI's deprecation of an argument that it passes to itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        yield

@@ -1,0 +1,124 @@
+"""One set of rules over all bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from differseg_med.bundle import find_bundle, render_bundle
+from differseg_med.bundle._compose import check_overlay
+from differseg_med.modality import get_modalities
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
+NAMES = [task.stem for task in TASKS]
+FILES = ("train.yaml", "evaluate.yaml", "inference.yaml", "multi_gpu_train.yaml")
+
+
+def config(name: str, file: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "bundles" / name / "configs" / file).read_text())
+
+
+def metadata(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "bundles" / name / "configs" / "metadata.json").read_text())
+
+
+def test_every_bundle_has_a_task_file() -> None:
+    assert sorted(p.parents[1].name for p in ROOT.glob("bundles/*/configs/metadata.json")) == NAMES
+
+
+@pytest.mark.parametrize("task", TASKS, ids=NAMES)
+def test_rendered_is_committed(task: Path) -> None:
+    stale = [
+        path
+        for path, text in render_bundle(task).items()
+        if (ROOT / "bundles" / task.stem / path).read_text() != text
+    ]
+    assert not stale, "run: make bundles"
+
+
+@pytest.mark.parametrize("task", TASKS, ids=NAMES)
+def test_task_file_is_short(task: Path) -> None:
+    assert len(task.read_text().splitlines()) <= 25
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_complete(name: str) -> None:
+    folder = ROOT / "bundles" / name
+    for path in [f"configs/{f}" for f in FILES] + [
+        "configs/metadata.json",
+        "configs/logging.conf",
+        "docs/README.md",
+        "LICENSE",
+    ]:
+        assert (folder / path).is_file(), path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_follows_the_schema_and_the_configuration(name: str) -> None:
+    content = metadata(name)
+    schema = json.loads((ROOT / "configs" / "schema" / "bundle_metadata.json").read_text())
+    jsonschema.validate(content, schema)
+    info = find_bundle(ROOT / "bundles" / name)
+    for file in ("train.yaml", "inference.yaml"):
+        values = config(name, file)
+        assert tuple(values["modalities"]) == info.modalities
+        assert tuple(values["required"]) == info.required
+        assert values["reference"] == info.reference
+        assert values["channels"] == [m.channels for m in get_modalities(info.modalities)]
+        assert values["spacing_mm"] == content["work_grid"]["spacing_mm"]
+        assert values["name"] == name
+    image = content["network_data_format"]["inputs"]["image"]
+    assert image["num_channels"] == sum(values["channels"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_overlays_hit_what_lies_below(name: str) -> None:
+    train = config(name, "train.yaml")
+    for file in ("evaluate.yaml", "multi_gpu_train.yaml"):
+        check_overlay(train, config(name, file), file)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_macros_and_no_absolute_paths(name: str) -> None:
+    for file in FILES:
+        text = (ROOT / "bundles" / name / "configs" / file).read_text()
+        assert "%" not in text.replace("% @", "").replace(" % torch", "")
+        assert "'/" not in text.replace("'/data'", "").replace("'/runs'", "").replace(
+            "'/eval'", ""
+        ).replace("'/configs/datalist.json'", "").replace("'/tensorboard'", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_properties_of_the_workflows(name: str) -> None:
+    from monai.bundle import ConfigWorkflow
+
+    folder = ROOT / "bundles" / name / "configs"
+    for file, kind in (("train.yaml", "train"), ("inference.yaml", "infer")):
+        workflow = ConfigWorkflow(
+            config_file=str(folder / file),
+            workflow_type=kind,
+            logging_file=False,
+            run_id="run",
+        )
+        missing = [
+            key
+            for key, rule in workflow.properties.items()
+            if rule["required"] and rule["id"] not in workflow.parser
+        ]
+        assert not missing
+        for run_id in ("run", {"train": "training", "infer": "inference"}[kind]):
+            assert run_id in workflow.parser
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_datalist_splits_by_patient(name: str) -> None:
+    content = json.loads((ROOT / "bundles" / name / "configs" / "datalist.json").read_text())
+    cases = [entry["case"] for part in content.values() if isinstance(part, list) for entry in part]
+    assert len(cases) == len(set(cases))
+    assert all(content[part] for part in ("training", "validation", "test"))
