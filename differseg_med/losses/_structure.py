@@ -20,10 +20,11 @@ _POOL = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 def _local_mean(mask: Tensor, size: int) -> Tensor:
     """Mean over a cube of ``size``, padded zeros counted, as one mean per axis."""
     dims = mask.ndim - 2
-    pool = _POOL[dims]
     for axis in range(dims):
         kernel = [size if i == axis else 1 for i in range(dims)]
-        mask = pool(mask, kernel, stride=1, padding=[k // 2 for k in kernel])
+        # Padded beforehand: the 3D pool refuses inputs smaller than its kernel.
+        edges = [size // 2 if i == axis else 0 for i in reversed(range(dims)) for _ in range(2)]
+        mask = _POOL[dims](functional.pad(mask, edges), kernel, stride=1)
     return mask
 
 
@@ -60,6 +61,7 @@ def structure_loss(
         )
     if pool_size < 1 or pool_size % 2 == 0:
         raise ModelError("E_NETWORK", f"pool_size is {pool_size}, expected an odd number")
+    logits = logits.double() if logits.dtype == torch.float64 else logits.float()
     target = target.to(logits.dtype)
     space = list(range(2, logits.ndim))
     weight = 1 + boundary_weight * (_local_mean(target, pool_size) - target).abs()

@@ -94,7 +94,8 @@ class DifferSeg(nn.Module):
     ) -> None:
         super().__init__()
         plan = lookup(SIZES, size, "size")
-        norm, act = norm or default_norm(spatial_dims), act or plan["act"]
+        usual = default_norm(spatial_dims)
+        norm, act = norm or usual, act or plan["act"]
         streams = [in_channels] if isinstance(in_channels, int) else [int(c) for c in in_channels]
         if not streams or min(streams) < 1:
             raise ModelError("E_NETWORK", f"in_channels is {streams}, expected one or more each")
