@@ -55,8 +55,7 @@ def workspace(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         OutputError: ``E_EXISTS`` or ``E_WRITE``, before the block runs where that can be known.
     """
-    if not overwrite and _has_results(target):
-        raise OutputError("E_EXISTS", f"the folder of case {target.name} holds results already")
+    _check_free(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -68,9 +67,15 @@ def workspace(target: Path, *, overwrite: bool) -> Iterator[Path]:
         fresh = holder / "new"
         fresh.mkdir()  # not the holder itself, whose mode keeps everybody else out
         yield fresh
+        _check_free(target, overwrite=overwrite)  # another run may have been faster
         _publish(fresh, target, holder / "old")
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _check_free(target: Path, *, overwrite: bool) -> None:
+    if not overwrite and _has_results(target):
+        raise OutputError("E_EXISTS", f"the folder of case {target.name} holds results already")
 
 
 def _has_results(target: Path) -> bool:

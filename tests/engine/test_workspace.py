@@ -64,6 +64,21 @@ def test_results_are_replaced_only_when_asked_for(tmp_path: Path, overwrite: boo
     assert names(tmp_path) == ["case"]
 
 
+def test_of_two_runs_at_once_the_first_to_end_stays(tmp_path: Path) -> None:
+    target = tmp_path / "case"
+
+    def second_ends_first() -> None:
+        with workspace(target, overwrite=False) as slow:
+            (slow / "slow").touch()
+            with workspace(target, overwrite=False) as fast:
+                (fast / "fast").touch()
+
+    with pytest.raises(OutputError, match="E_EXISTS"):
+        second_ends_first()
+    assert names(target) == ["fast"]
+    assert names(tmp_path) == ["case"]
+
+
 def test_a_failed_rerun_keeps_the_old_results(tmp_path: Path) -> None:
     target = tmp_path / "case"
     target.mkdir()
