@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 IMPORT_BUDGET_S = 0.3
 HELP_BUDGET_S = 0.5
@@ -105,3 +107,21 @@ def test_torch_is_pinned_without_a_build(root: Path) -> None:
     pins = [row for row in rows if row and not row.startswith("#")]
     assert "torch==2.13.0" in pins
     assert not [row for row in pins if "==" not in row or "+" in row or "://" in row]
+
+
+def test_everything_that_is_installed_is_pinned(root: Path) -> None:
+    rows = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(row.split("==")[0]) for row in rows if "==" in row}
+    seen: set[tuple[str, str]] = set()
+    queue = [("differseg-med", "dev")]
+    while queue:
+        name, extra = queue.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                queue += [(needed.name, wanted) for wanted in ("", *needed.extras)]
+    names = {canonicalize_name(name) for name, _ in seen}
+    assert names - pinned == {"differseg-med"}
