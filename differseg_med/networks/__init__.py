@@ -8,7 +8,11 @@ from differseg_med.networks._hiera import HieraEncoder
 from differseg_med.networks._operators import difference_operators
 from differseg_med.networks._receptive import ReceptiveFieldBlock
 from differseg_med.networks._swin import SwinEncoder
-from differseg_med.networks._weights import convert_authors_weights, load_authors_weights
+from differseg_med.networks._weights import (
+    convert_authors_weights,
+    load_authors_weights,
+    load_sam2_trunk,
+)
 
 __all__ = [
     "DifferSeg",
@@ -23,4 +27,5 @@ __all__ = [
     "difference_operators",
     "differseg",
     "load_authors_weights",
+    "load_sam2_trunk",
 ]

@@ -59,6 +59,12 @@ def level_channels(
     encoder: Encoder, channels: Sequence[int] | None, plan: Mapping[str, Any]
 ) -> list[int]:
     """Channels per level, finest first: those given, or as many of the size's as are needed."""
+    if not isinstance(encoder, Encoder):
+        raise ModelError(
+            "E_NETWORK",
+            f"{type(encoder).__name__} is not an encoder",
+            "Give a module with out_channels, strides, make_stem and forward.",
+        )
     levels = len(encoder.out_channels)
     found = [int(c) for c in channels or plan["decoder_channels"][:levels]]
     if len(found) != levels:

@@ -202,7 +202,7 @@ class DifferSeg(nn.Module):
     @torch.jit.unused
     def _check(self, x: Tensor, present: Tensor | None) -> None:
         channels, modalities = sum(self.in_channels), len(self.in_channels)
-        if x.ndim != self.spatial_dims + 2 or x.shape[1] != channels:
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != channels or x.numel() == 0:
             raise ModelError(
                 "E_INPUT_SHAPE",
                 f"the input has shape {tuple(x.shape)}, expected "

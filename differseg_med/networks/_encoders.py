@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -180,14 +180,12 @@ class _EncoderPerModality(nn.Module):
         ]
 
 
-def share_encoder(encoder: Encoder, in_channels: Sequence[int], sharing: str) -> nn.Module:
+def share_encoder(encoder: Any, in_channels: Sequence[int], sharing: str) -> nn.Module:
     """How the modalities use an encoder: ``"shared"``, ``"stem"`` or ``"separate"``.
 
     The module that comes back maps one tensor per modality to feature maps of batch
     ``B * M`` (modality fastest), finest first.
     """
-    if not isinstance(encoder, nn.Module):
-        raise ModelError("E_NETWORK", "the encoder is not a torch module")
     if sharing == "shared":
         if len(set(in_channels)) > 1:
             raise ModelError(

@@ -1,8 +1,8 @@
-"""Weights in the authors' layout: their names become ours, exactly, or the load is refused.
+"""Weights in others' layouts: their names become ours, exactly, or the load is refused.
 
-The authors put convolutions with a bias right before batch norm, where the bias does nothing but
-shift the running mean; ours have none, so it is taken off the mean and the outputs stay equal. A
-block that they define and never call (``low_freq_fusion``) is dropped.
+The authors of DifferSeg put convolutions with a bias right before batch norm, where the bias does
+nothing but shift the running mean; ours have none, so it is taken off the mean and the outputs
+stay equal. A block that they define and never call (``low_freq_fusion``) is dropped.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from differseg_med.errors import BundleError
 from differseg_med.networks._decoder import FrequencyGuidedDecoder
 from differseg_med.networks._differseg import DifferSeg
 from differseg_med.networks._fusion import DifferentialPerceptionFusion
+from differseg_med.networks._hiera import HieraEncoder
 from differseg_med.networks._receptive import ReceptiveFieldBlock
 
-__all__ = ["convert_authors_weights", "load_authors_weights"]
+__all__ = ["convert_authors_weights", "load_authors_weights", "load_sam2_trunk"]
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
@@ -75,10 +76,10 @@ _DECODER: list[Rule] = [
 ]
 _TRUNK: list[Rule] = [
     (r"blocks\.(\d+)\.prompt_learn\.", r"adapters.\1."),
-    (r"blocks\.(\d+)\.block\.norm(\d)\.", r"trunk.blocks.\1.layer_norm\2."),
-    (r"blocks\.(\d+)\.block\.mlp\.layers\.0\.", r"trunk.blocks.\1.mlp.proj_in."),
-    (r"blocks\.(\d+)\.block\.mlp\.layers\.1\.", r"trunk.blocks.\1.mlp.proj_out."),
-    (r"blocks\.(\d+)\.block\.", r"trunk.blocks.\1."),
+    (r"blocks\.(\d+)\.(?:block\.)?norm(\d)\.", r"trunk.blocks.\1.layer_norm\2."),
+    (r"blocks\.(\d+)\.(?:block\.)?mlp\.layers\.0\.", r"trunk.blocks.\1.mlp.proj_in."),
+    (r"blocks\.(\d+)\.(?:block\.)?mlp\.layers\.1\.", r"trunk.blocks.\1.mlp.proj_out."),
+    (r"blocks\.(\d+)\.(?:block\.)?", r"trunk.blocks.\1."),
     (r"patch_embed\.proj\.", "trunk.patch_embed.projection."),
     (r"pos_embed", "trunk.pos_embed"),
 ]
@@ -90,6 +91,7 @@ _PARTS: list[tuple[str, Callable[[re.Match[str]], str], list[Rule]]] = [
     (r"predtrans1\.", lambda m: "head.layers.", []),
     (r"predtrans([2-9])\.", lambda m: f"side_heads.{int(m[1]) - 2}.layers.", []),
 ]
+_SAM2 = "image_encoder.trunk."
 _UNUSED = re.compile(r"(^|\.)low_freq_fusion\.")
 _STREAM_PARTS = (
     "learnable_diff_x",
@@ -115,9 +117,11 @@ def convert_authors_weights(module: nn.Module, state: Mapping[str, Tensor]) -> d
     kept = {name: tensor for name, tensor in state.items() if not _UNUSED.search(name)}
     if isinstance(module, DifferSeg):
         renamed = {_rename_whole(name): tensor for name, tensor in kept.items()}
-    else:
+    elif type(module) in _BLOCKS:
         rules = _BLOCKS[type(module)]
         renamed = {_rename(name, rules): tensor for name, tensor in kept.items()}
+    else:
+        raise BundleError("E_WEIGHTS", f"the authors have no {type(module).__name__}")
     return _fold_biases(_join_streams(renamed))
 
 
@@ -195,9 +199,32 @@ def load_authors_weights(module: nn.Module, source: str | Path | Mapping[str, Te
     for name, tensor in wanted.items():
         if name.endswith("num_batches_tracked"):
             found.setdefault(name, tensor)
-    problems = _differences(found, wanted)
+    _load_strictly(module, found, "the authors' weights")
+
+
+def load_sam2_trunk(encoder: HieraEncoder, source: str | Path | Mapping[str, Tensor]) -> None:
+    """Load the trunk of a SAM 2 checkpoint, as its authors publish it, into an encoder.
+
+    Args:
+        encoder: of the checkpoint's variant; its adapters stay as they are.
+        source: a file or the tensors; everything outside ``image_encoder.trunk`` is left out.
+
+    Raises:
+        BundleError: ``E_WEIGHTS``, listing what is missing, unexpected or of another shape.
+    """
+    state = _read(Path(source)) if isinstance(source, str | Path) else source
+    found = {
+        _rename(name.removeprefix(_SAM2), _TRUNK).removeprefix("trunk."): tensor
+        for name, tensor in state.items()
+        if name.startswith(_SAM2)
+    }
+    _load_strictly(encoder.trunk, found, "the SAM 2 weights")
+
+
+def _load_strictly(module: nn.Module, found: Mapping[str, Tensor], what: str) -> None:
+    problems = _differences(found, module.state_dict())
     if problems:
-        raise BundleError("E_WEIGHTS", f"the authors' weights do not fit: {'; '.join(problems)}")
+        raise BundleError("E_WEIGHTS", f"{what} do not fit: {'; '.join(problems)}")
     module.load_state_dict(found)
 
 
