@@ -163,7 +163,9 @@ def _remarks(stack: Stack) -> tuple[Finding, ...]:
     tags = [instance.tags for instance in stack.instances]
     if any(t.get("LossyImageCompression") == "01" for t in tags):
         found.append(Finding("W_LOSSY", "LossyImageCompression is 01"))
-    is_ct = IMAGE_CLASSES[str(tags[0]["SOPClassUID"])].endswith("CT Image")
-    if is_ct and any("RescaleSlope" not in t or "RescaleIntercept" not in t for t in tags):
-        found.append(Finding("W_NO_HU", "RescaleSlope or RescaleIntercept is absent or empty"))
+    if IMAGE_CLASSES[str(tags[0]["SOPClassUID"])].endswith("CT Image"):
+        if any("RescaleSlope" not in t or "RescaleIntercept" not in t for t in tags):
+            found.append(Finding("W_NO_HU", "RescaleSlope or RescaleIntercept is absent or empty"))
+        elif any(t.get("RescaleType", "HU") not in ("HU", "HU_MOD") for t in tags):
+            found.append(Finding("W_NO_HU", "RescaleType is not HU"))
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -52,18 +53,33 @@ class Header:
     instances: tuple[Instance, ...]
 
 
+class _Quiet:
+    """How many callers want pydicom quiet, and what its settings were before the first."""
+
+    lock = threading.Lock()
+    depth = 0
+    undo = contextlib.ExitStack()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's remarks on values that we check ourselves; enter on the main thread."""
-    settings = pydicom.config.settings
-    before = settings.reading_validation_mode
-    settings.reading_validation_mode = pydicom.config.IGNORE
-    try:
-        with warnings.catch_warnings():
+    """Silence pydicom's remarks on values that we check ourselves; nests, also across threads."""
+    with _Quiet.lock:
+        if _Quiet.depth == 0:
+            settings = pydicom.config.settings
+            before = settings.reading_validation_mode
+            settings.reading_validation_mode = pydicom.config.IGNORE
+            _Quiet.undo.callback(setattr, settings, "reading_validation_mode", before)
+            _Quiet.undo.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            yield
+        _Quiet.depth += 1
+    try:
+        yield
     finally:
-        settings.reading_validation_mode = before
+        with _Quiet.lock:
+            _Quiet.depth -= 1
+            if _Quiet.depth == 0:
+                _Quiet.undo.close()
 
 
 def read_header(reader: SourceReader, source: Source) -> tuple[Header | Skipped, tuple[str, ...]]:

@@ -290,6 +290,11 @@ def test_gate_rescale_slope_empty(tmp_path: Path, empty: bool) -> None:
     assert_sphere(volume, stack, background=24.0)
 
 
+def test_gate_rescale_type_is_not_hu(tmp_path: Path) -> None:
+    series = only(save(Stack(changes={"RescaleType": "US"}).slices(), tmp_path))
+    assert codes(series.findings) == ["W_NO_HU"]
+
+
 @pytest.mark.parametrize("slope", ["0", "nan", "1\\2"])
 def test_gate_rescale_slope_void(tmp_path: Path, slope: str) -> None:
     slices = Stack().slices()

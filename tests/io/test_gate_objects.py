@@ -352,7 +352,7 @@ def enhanced(stack: Stack, sop_class: str, frame_type: str, order: list[int]) ->
 def _frame(source: Dataset, slope: float, frame_type: str, k: int, number: int) -> Dataset:
     group, place, value, kind = Dataset(), Dataset(), Dataset(), Dataset()
     place.ImagePositionPatient = source.ImagePositionPatient
-    value.RescaleSlope, value.RescaleType = f"{slope:.4f}", "US"
+    value.RescaleSlope, value.RescaleType = f"{slope:.4f}", "HU"
     value.RescaleIntercept = source.get("RescaleIntercept", 0)
     kind.FrameType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     content = Dataset()
