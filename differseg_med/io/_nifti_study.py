@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from differseg_med.errors import StudyError, UsageError
@@ -30,7 +30,9 @@ _BIDS_NAME = re.compile(r"^sub-[A-Za-z0-9]+(_[A-Za-z]+-[A-Za-z0-9]+)*_(?P<suffix
 _CHANNEL_NAME = re.compile(r"^.+_(?P<channel>\d{4})$")
 
 
-def find_nifti(folder: str | Path, modalities: Iterable[str]) -> dict[str, Path]:
+def find_nifti(
+    folder: str | Path, modalities: Iterable[str], *, given: Collection[str] = ()
+) -> dict[str, Path]:
     """Find the NIfTI file of each modality in a study's folder; no NIfTI file is opened.
 
     Files are named in a ``manifest.json`` (``{"pet": "any/name.nii.gz"}``), or after the modality
@@ -39,7 +41,8 @@ def find_nifti(folder: str | Path, modalities: Iterable[str]) -> dict[str, Path]
 
     Args:
         folder: folder of one study.
-        modalities: names to look for.
+        modalities: names to look for, in the order of the channels.
+        given: names whose file is known already; they are not looked for.
 
     Returns:
         A path for each modality that is there.
@@ -51,12 +54,13 @@ def find_nifti(folder: str | Path, modalities: Iterable[str]) -> dict[str, Path]
             that is not there.
     """
     folder, names = Path(folder), list(modalities)
+    wanted = [name for name in names if name not in given]
     if (folder / MANIFEST).is_file():
-        found = _from_manifest(folder, names)
+        found = _from_manifest(folder, wanted)
     else:
         files = sorted(path for path in folder.rglob("*.nii*") if _is_nifti(path))
         found = {}
-        for name in names:
+        for name in wanted:
             fitting = [path for path in files if _fits(path, folder, name, names)]
             _check_one(name, fitting, folder)
             if fitting:

@@ -78,6 +78,7 @@ def test_gate_nifti_several_files_fit(tmp_path: Path, names: tuple[str, ...]) ->
         find_nifti(tmp_path, ["pet", "ct"])
     assert caught.value.code == "E_AMBIGUOUS"
     assert all(name in caught.value.detail for name in names)
+    assert find_nifti(tmp_path, ["pet", "ct"], given=["pet"]) == {}
 
 
 def manifest(folder: Path, content: object) -> None:
