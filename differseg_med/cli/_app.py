@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "run"]
 
+_SOME_FAILED = 3
+_ALL_FAILED = 4
 _REFUSED = 5
 
 app = typer.Typer(
@@ -163,9 +165,9 @@ def segment(
     debug: Debug = False,
 ) -> None:
     """Segment one study with a bundle and write the mask."""
-    from differseg_med.engine import keep_freed_memory
+    from differseg_med.engine import tune_process
 
-    keep_freed_memory()  # before torch allocates anything
+    tune_process()  # before torch is imported
     from differseg_med.bundle import segment as segment_study
     from differseg_med.engine import CaseOptions
 
@@ -183,6 +185,42 @@ def segment(
 
 
 @app.command()
+def prepare(
+    from_dicom: Annotated[
+        Path, typer.Option("--from-dicom", help="Folder of DICOM studies, folders or .zip files.")
+    ],
+    bundle: Annotated[str, typer.Option("--bundle", help="Bundle that the data is for.")],
+    out: Annotated[Path, typer.Option(help="Folder for the cases and the datalist.")],
+    roi: Annotated[
+        str | None,
+        typer.Option(help="Region or segment that is the truth."),
+    ] = None,
+    rules: RulesFile = None,
+    pet: Pet = None,
+    register: Register = None,
+    lenient: Lenient = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace cases that exist.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn DICOM studies with contours or segmentations into training cases with a datalist."""
+    from differseg_med.bundle import prepare_from_dicom
+
+    options = _read_options(None, rules, pet, None, register, lenient)
+    with _print.progress() as report:
+        cases = prepare_from_dicom(
+            from_dicom, bundle, out, options, roi=roi, overwrite=overwrite, report=report
+        )
+    for case in cases:
+        _print.prepared(case, as_json=json)
+    failed = sum(case.error is not None for case in cases)
+    if failed:
+        raise typer.Exit(_SOME_FAILED if failed < len(cases) else _ALL_FAILED)
+
+
+@app.command()
 def demo(
     study: Annotated[
         Path | None,
@@ -196,9 +234,9 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """The main job once: train a small bundle on phantoms, segment a study, write results."""
-    from differseg_med.engine import keep_freed_memory
+    from differseg_med.engine import tune_process
 
-    keep_freed_memory()  # before torch allocates anything
+    tune_process()  # before torch is imported
     from differseg_med.bundle import demo as run_demo
 
     with _print.progress() as report:

@@ -15,7 +15,7 @@ from differseg_med._codes import CODES, Code
 from differseg_med.errors import ModelError
 
 if TYPE_CHECKING:
-    from differseg_med.bundle import BundleInfo, DemoResult
+    from differseg_med.bundle import BundleInfo, DemoResult, PreparedCase
     from differseg_med.engine import CaseResult, Inspection, StackReport
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "internal",
     "line",
     "note",
+    "prepared",
     "progress",
     "table",
 ]
@@ -162,6 +163,17 @@ def bundles(infos: Iterable[BundleInfo], *, as_json: bool) -> None:
         rows.append((info.name, info.version, dims, " ".join(names), weights, info.title))
     if not as_json:
         table(rows)
+
+
+def prepared(case: PreparedCase, *, as_json: bool) -> None:
+    """Write what became of one study."""
+    code = case.error.code if case.error else None
+    if as_json:
+        dump({"case": case.case, "modalities": list(case.modalities), "code": code})
+    elif case.error:
+        line(f"{case.case}: {case.error}")
+    else:
+        line(f"{case.case}: {', '.join(case.modalities)} and label")
 
 
 def codes(wanted: Iterable[Code]) -> None:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from differseg_med.engine._case import FORMATS, CaseOptions, CaseResult, segment_case
     from differseg_med.engine._case_table import CaseTable
     from differseg_med.engine._checkpoints import Checkpoints
-    from differseg_med.engine._inputs import ReadOptions, Wanted
+    from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
-    from differseg_med.engine._memory import keep_freed_memory
     from differseg_med.engine._montage import draw_montage
     from differseg_med.engine._predict import Predictor, measure, predict, to_mask
+    from differseg_med.engine._process import tune_process
     from differseg_med.engine._progress import Progress
     from differseg_med.engine._status import sha256
+    from differseg_med.engine._workspace import case_id, workspace
 
 __all__ = [
     "FORMATS",
@@ -35,14 +36,17 @@ __all__ = [
     "Wanted",
     "above_threshold",
     "box_ellipsoid",
+    "case_id",
     "draw_montage",
     "inspect_study",
-    "keep_freed_memory",
     "measure",
     "predict",
+    "read_inputs",
     "segment_case",
     "sha256",
     "to_mask",
+    "tune_process",
+    "workspace",
 ]
 
 _LAZY: dict[str, str] = {
@@ -57,11 +61,14 @@ _LAZY: dict[str, str] = {
     "ReadOptions": "_inputs",
     "StackReport": "_inspect",
     "Wanted": "_inputs",
+    "case_id": "_workspace",
+    "read_inputs": "_inputs",
+    "workspace": "_workspace",
     "above_threshold": "_baselines",
     "box_ellipsoid": "_baselines",
     "draw_montage": "_montage",
     "inspect_study": "_inspect",
-    "keep_freed_memory": "_memory",
+    "tune_process": "_process",
     "measure": "_predict",
     "predict": "_predict",
     "segment_case": "_case",

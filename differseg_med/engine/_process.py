@@ -1,11 +1,12 @@
-"""How the C library keeps memory between forward passes."""
+"""Settings of the process that entry points make before anything heavy is imported."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "tune_process"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _SETTINGS = (
@@ -15,13 +16,23 @@ _SETTINGS = (
 )
 
 
+def tune_process() -> None:
+    """Make inference on a CPU behave, for entry points; results do not change.
+
+    Keeps freed memory (`keep_freed_memory`), and lets OpenMP's threads sleep while they wait for
+    each other unless ``OMP_WAIT_POLICY`` says otherwise: threads that spin slow everything down as
+    soon as the machine has other work. Call it before torch is imported.
+    """
+    keep_freed_memory()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def keep_freed_memory() -> bool:
     """Ask glibc to keep what is freed instead of returning it to the system.
 
     Under glibc's defaults every forward pass on a CPU gives its large blocks back and faults them
     in again page by page; how much time that costs depends on the machine. Results do not change;
-    the process keeps its peak memory until it ends. Entry points call this once, before anything
-    is allocated.
+    the process keeps its peak memory until it ends.
 
     Returns:
         Whether all settings were taken; False where the C library is not glibc.
