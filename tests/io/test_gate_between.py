@@ -268,6 +268,12 @@ def test_distributed_rules_are_right(root: Path, name: str) -> None:
     assert get_modalities(found.modalities)
 
 
+def test_rules_on_the_reference_page_are_right(root: Path, tmp_path: Path) -> None:
+    page = (root / "docs" / "reference" / "rules.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert list(rules(tmp_path, example).modalities) == ["mr_t2"]
+
+
 @pytest.mark.realdata
 def test_distributed_rules_on_real_studies(root: Path, shared: Path) -> None:
     made = read_rules(root / "configs" / "rules" / "prostate_mr.yaml")
