@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from differseg_med.bundle._demo import DemoResult, demo
     from differseg_med.bundle._inspect import inspect_studies
     from differseg_med.bundle._load import BundlePredictor, load_predictor
+    from differseg_med.bundle._prepare import PreparedCase, prepare_from_dicom
     from differseg_med.bundle._render import render_all, render_bundle
     from differseg_med.bundle._root import bundle_root, checkpoint
     from differseg_med.bundle._segment import segment
@@ -23,6 +24,7 @@ __all__ = [
     "BundleInfo",
     "BundlePredictor",
     "DemoResult",
+    "PreparedCase",
     "bundle_root",
     "checkpoint",
     "demo",
@@ -30,12 +32,15 @@ __all__ = [
     "inspect_studies",
     "list_bundles",
     "load_predictor",
+    "prepare_from_dicom",
     "render_all",
     "render_bundle",
     "segment",
 ]
 
 _LAZY: dict[str, str] = {
+    "PreparedCase": "_prepare",
+    "prepare_from_dicom": "_prepare",
     "DemoResult": "_demo",
     "demo": "_demo",
     "inspect_studies": "_inspect",

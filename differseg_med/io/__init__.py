@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from differseg_med.io._seg import SegmentCode, SegmentInfo, write_seg
     from differseg_med.io._select import describe_series, parse_choice, select_series
     from differseg_med.io._source import source_file
+    from differseg_med.io._truth import read_truth
     from differseg_med.io._volume import to_volume
     from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
@@ -48,6 +49,7 @@ __all__ = [
     "read_rules",
     "read_seg",
     "read_study",
+    "read_truth",
     "resample",
     "select_series",
     "source_file",
@@ -75,6 +77,7 @@ _LAZY = {
     "read_study": "_read",
     "read_rtstruct": "_rtstruct",
     "read_seg": "_read_seg",
+    "read_truth": "_truth",
     "resample": "_resample",
     "select_series": "_select",
     "source_file": "_source",
