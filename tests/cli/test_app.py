@@ -63,7 +63,7 @@ def test_version_and_help(cli: Command) -> None:
     assert cli("--version") == Outcome(0, f"differseg-med {__version__}\n", "")
     shown = cli("--help")
     assert shown.status == 0
-    for name in ("inspect", "segment", "demo", "bundles", "explain"):
+    for name in ("inspect", "segment", "prepare", "demo", "bundles", "explain"):
         assert f"  {name} " in shown.out
     assert cli().status == 2
     assert cli("unheard-of").status == 2
@@ -235,7 +235,7 @@ def test_an_interrupt_ends_with_130(cli: Command, monkeypatch: pytest.MonkeyPatc
 
 
 def test_remedies_name_only_options_and_commands_that_exist(cli: Command) -> None:
-    commands = ("inspect", "segment", "demo", "bundles", "explain")
+    commands = ("inspect", "segment", "prepare", "demo", "bundles", "explain")
     known = set(re.findall(r"--[a-z-]+", "".join(cli(name, "--help").out for name in commands)))
     known |= {"--dataset_dir"}  # an option of `python -m monai.bundle run`
     for code in CODES.values():
