@@ -130,7 +130,7 @@ def nifti_files(
             "a single NIfTI file does not say which modality it is",
             f"Give its folder and --modality {modalities[0]}=FILE.",
         )
-    found = {**io.find_nifti(folder, modalities), **named}
+    found = {**io.find_nifti(folder, modalities, given=named), **named}
     _check_kind(options, dicom=not found)
     if found and len(named) < len(choices):
         raise UsageError("E_OPTION", "NIfTI files and DICOM series cannot be mixed in one study")
