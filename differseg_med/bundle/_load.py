@@ -54,7 +54,12 @@ class BundlePredictor:
 
 
 def load_predictor(
-    info: BundleInfo, weights: str | Path | None = None, device: str = "cpu", *, trust: bool = False
+    info: BundleInfo,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    *,
+    trust: bool = False,
+    progress: bool = False,
 ) -> BundlePredictor:
     """Build a bundle's predictor from ``configs/inference.yaml`` and its weights.
 
@@ -63,6 +68,7 @@ def load_predictor(
         weights: file to load instead of the bundle's own (``.safetensors`` or ``.pt``).
         device: such as ``cpu`` or ``cuda``.
         trust: run the configuration of a bundle that is not one of this distribution.
+        progress: show on stderr how far a sliding window has come.
 
     Raises:
         BundleError: ``E_TRUST``, ``E_CONFIG`` or ``E_WEIGHTS``.
@@ -81,9 +87,10 @@ def load_predictor(
     if not isinstance(network, torch.nn.Module):
         raise BundleError("E_CONFIG", f"network_def of {info.name} is not a network")
     _load_state(network, _read_state(path), path.name)
-    return BundlePredictor(
-        info, network, _build(parser, "inferer"), _build(parser, "prepare"), place
-    )
+    inferer = _build(parser, "inferer")
+    if hasattr(inferer, "progress"):
+        inferer.progress = progress
+    return BundlePredictor(info, network, inferer, _build(parser, "prepare"), place)
 
 
 def check_trust(info: BundleInfo, *, trust: bool) -> None:

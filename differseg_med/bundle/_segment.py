@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def segment(
     """
     info = find_bundle(bundle)
     report("load")
-    predictor = load_predictor(info, weights, device, trust=trust)
+    predictor = load_predictor(info, weights, device, trust=trust, progress=sys.stderr.isatty())
     path = find_weights(info, weights)
     identity = {
         "name": info.name,

@@ -68,6 +68,17 @@ def test_probability_is_the_networks_on_the_prepared_image(
     np.testing.assert_allclose(probability[0, 0].numpy(), expected, atol=1e-5)
 
 
+def test_progress_is_shown_on_request(
+    tiny_bundle: Path, image: torch.Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(tiny_bundle)(image)
+    assert capsys.readouterr() == ("", "")
+    load(tiny_bundle, progress=True)(image)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "100%" in shown.err
+
+
 def test_an_absent_modality_has_no_say(tiny_bundle: Path, image: torch.Tensor) -> None:
     predictor = load(tiny_bundle)
     absent = image.clone()

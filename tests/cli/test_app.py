@@ -180,6 +180,8 @@ def test_demo_says_where_things_are_and_how_well_it_did(
         (["--bundle", "tiny", "--trust-bundle", "--modality", "us=3"], 2, "E_MODALITY"),
         (["--bundle", "tiny", "--modality", "ct=3", "--modality", "ct=4"], 2, "E_OPTION"),
         (["--bundle", "tiny", "--nifti-xform", "both"], 2, "E_OPTION"),
+        (["--bundle", "tiny", "--register", "affine"], 2, "E_OPTION"),
+        (["--bundle", "tiny", "--trust-bundle", "--register", "rigid"], 2, "E_OPTION"),
         (["--bundle", "tiny", "--pet", "mass=70"], 2, "E_OPTION"),
         (["--bundle", "tiny", "--rules", "nowhere.yaml"], 2, "E_PATH"),
     ],
