@@ -18,6 +18,9 @@ def inspect_studies(
 ) -> Iterator[Inspection]:
     """Inspect studies one by one, on headers alone.
 
+    A folder that mixes patients and holds several folders or archives is taken for a collection:
+    each of these is inspected as a study of its own.
+
     Args:
         studies: folders or archives of DICOM files, or folders of NIfTI files.
         bundle: name or folder of the bundle that decides what is refused; without, a study is
@@ -33,7 +36,23 @@ def inspect_studies(
     """
     wanted = None if bundle is None else _wanted_by(find_bundle(bundle))
     for study in studies:
-        yield inspect_study(study, wanted, options)
+        found = inspect_study(study, wanted, options)
+        parts = _parts(Path(study)) if _mixes_patients(found) else []
+        if len(parts) > 1:
+            yield from (inspect_study(part, wanted, options) for part in parts)
+        else:
+            yield found
+
+
+def _mixes_patients(found: Inspection) -> bool:
+    return any(problem.code == "E_PATIENT_MIX" for problem in found.problems)
+
+
+def _parts(study: Path) -> list[Path]:
+    """Folders and archives directly below a folder."""
+    if not study.is_dir():
+        return []
+    return sorted(p for p in study.iterdir() if p.is_dir() or p.suffix.lower() == ".zip")
 
 
 def _wanted_by(info: BundleInfo) -> Wanted:

@@ -13,7 +13,7 @@ from differseg_med.cli import _print
 from differseg_med.errors import DifferSegError, UsageError
 
 if TYPE_CHECKING:
-    from differseg_med.engine import ReadOptions
+    from differseg_med.engine import Inspection, ReadOptions
 
 __all__ = ["app", "run"]
 
@@ -121,11 +121,15 @@ def inspect(
     from differseg_med.bundle import inspect_studies
 
     options = _read_options(modality, rules, pet, nifti_xform, register, lenient)
-    refused = False
-    for inspection in inspect_studies(studies, bundle, options):
-        _print.inspection(inspection, as_json=json)
-        refused |= inspection.refused
-    if refused:
+    seen: list[Inspection] = []
+    with _print.progress() as report:
+        for inspection in inspect_studies(studies, bundle, options):
+            report(f"{len(seen) + 1} studies")
+            _print.inspection(inspection, as_json=json)
+            seen.append(inspection)
+    if not json:
+        _print.summary(seen)
+    if any(inspection.refused for inspection in seen):
         raise typer.Exit(_REFUSED)
 
 
@@ -285,7 +289,7 @@ def _read_options(
 ) -> ReadOptions:
     """How a study is read, from the options that say so."""
     from differseg_med import io
-    from differseg_med.engine import ReadOptions
+    from differseg_med.engine import Inspection, ReadOptions
 
     pairs = [io.parse_choice(text) for text in modality or []]
     choices = dict(pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
     "note",
     "prepared",
     "progress",
+    "summary",
     "table",
 ]
 
@@ -122,6 +124,18 @@ def inspection(found: Inspection, *, as_json: bool) -> None:
         line(f"  refused: {problem.code}: {problem.detail}. {CODES[problem.code].remedy}")
     if not found.problems:
         line("  accepted")
+
+
+def summary(seen: Sequence[Inspection]) -> None:
+    """Write how many of several studies were refused, and how often each code came up."""
+    if len(seen) < 2:
+        return
+    remarks = [r for i in seen for s in i.stacks for r in (*s.problems, *s.findings)]
+    remarks += [r for i in seen for r in (*i.problems, *i.findings)]
+    counts = Counter(remark.code for remark in remarks)
+    refused = sum(inspection.refused for inspection in seen)
+    line(f"{len(seen)} studies, {refused} refused")
+    table([("CODE", "TIMES"), *((code, str(n)) for code, n in sorted(counts.items()))])
 
 
 _STACK_HEAD = ("  SERIES", "KIND", "SHAPE", "SPACING mm", "SERVES", "STATE", "DESCRIPTION")

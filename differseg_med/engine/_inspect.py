@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -100,8 +100,19 @@ def inspect_study(
     try:
         found = io.read_study(study)
     except StudyError as error:
-        return Inspection(str(study), "dicom", problems=(_finding(error),))
+        refused = Inspection(str(study), "dicom", problems=(_finding(error),))
+        return _listed(refused, options) if error.code == "E_PATIENT_MIX" else refused
     return _inspect_dicom(study, found, wanted, options)
+
+
+def _listed(refused: Inspection, options: ReadOptions) -> Inspection:
+    """A study of several patients stays refused, but its series are named all the same."""
+    try:
+        found = io.read_study(refused.study, one_patient=False)
+    except StudyError:  # the first reason for the refusal says enough
+        return refused
+    listing = _inspect_dicom(refused.study, found, None, options)
+    return replace(listing, problems=refused.problems)
 
 
 def _inspect_dicom(
@@ -125,7 +136,7 @@ def _inspect_dicom(
         "dicom",
         stacks,
         tuple(name for name, series in chosen.items() if series is None),
-        Counter(item.reason for item in study.skipped),
+        dict(Counter(item.reason for item in study.skipped)),
         tuple(problems),
         tuple(findings),
     )

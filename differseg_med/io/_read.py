@@ -20,12 +20,13 @@ _WORKERS = 4
 """Header reading waits for the disk; more threads than this gain nothing."""
 
 
-def read_study(path: str | Path, *, workers: int | None = None) -> Study:
+def read_study(path: str | Path, *, workers: int | None = None, one_patient: bool = True) -> Study:
     """Read the headers of a study and say which stacks it holds; no pixel is decoded.
 
     Args:
         path: a folder (nested, archives inside included), one ``.zip``, or one file.
         workers: number of reading threads.
+        one_patient: refuse several patients; without, stacks are only good for a listing.
 
     Returns:
         Stacks with their geometry and problems, and everything that was skipped with its reason.
@@ -39,7 +40,8 @@ def read_study(path: str | Path, *, workers: int | None = None) -> Study:
     with SourceReader() as reader, quiet():
         with ThreadPoolExecutor(workers or _WORKERS) as pool:
             results = list(pool.map(partial(read_header, reader), sources))
-        _check_one_patient(patient for _, patient in results)
+        if one_patient:
+            _check_one_patient(patient for _, patient in results)
         headers = [found for found, _ in results if isinstance(found, Header)]
         skipped = tuple(found for found, _ in results if isinstance(found, Skipped))
         if not headers:
