@@ -289,7 +289,7 @@ def _read_options(
 ) -> ReadOptions:
     """How a study is read, from the options that say so."""
     from differseg_med import io
-    from differseg_med.engine import Inspection, ReadOptions
+    from differseg_med.engine import ReadOptions
 
     pairs = [io.parse_choice(text) for text in modality or []]
     choices = dict(pairs)

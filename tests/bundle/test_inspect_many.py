@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
@@ -19,6 +20,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
     for i in (1, 2):
         write_phantom_dicom(folder / f"study_{i}", i, modalities=("pet",))
+        for path in (folder / f"study_{i}").rglob("*.dcm"):
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID = f"PATIENT{i}"
+            dataset.save_as(path)
     (folder / "study_1" / "note.txt").write_text("not an image")
     return folder
 

@@ -16,7 +16,6 @@ from differseg_med.data.phantom import write_phantom_dicom
 from differseg_med.errors import UsageError
 from differseg_med.metrics import dice
 
-
 TUMOUR = io.SegmentInfo("Tumour", "by hand", "1")
 
 
