@@ -50,7 +50,8 @@ def copy_bundle(root: Path) -> Callable[[Path], Path]:
         target.mkdir(parents=True)
         shutil.copy(source / "metadata.json", target)
         config = yaml.safe_load((source / "inference.yaml").read_text(encoding="utf-8"))
-        config["network_def"]["size"], config["patch_size"] = "tiny", [16, 16, 16]
+        config["network_def"]["size"] = "tiny"
+        config["patch_size"], config["overlap"] = [16, 16, 16], 0.0
         (target / "inference.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         torch.manual_seed(0)
         network = DifferSeg(spatial_dims=3, in_channels=config["channels"], size="tiny")
