@@ -90,6 +90,13 @@ class Checkpoints:
             )
         device = next(self.network.parameters()).device
         state = torch.load(path, map_location=device, weights_only=True)
+        if state["max_epochs"] != engine.state.max_epochs:
+            raise BundleError(
+                "E_CONFIG",
+                f"the run was planned for {state['max_epochs']} epochs and its learning rates "
+                f"with it; max_epochs is now {engine.state.max_epochs}",
+                "Resume with the same --max_epochs, or train anew in another --run_dir.",
+            )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
@@ -113,6 +120,7 @@ class Checkpoints:
     def _save(self, engine: Engine) -> None:
         state: dict[str, Any] = {n: part.state_dict() for n, part in self.parts.items()}
         state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        state |= {"max_epochs": engine.state.max_epochs}
         state |= {"best": self.best, "best_epoch": self.best_epoch, "rng": torch.get_rng_state()}
         self._write("resume.pt", state)
 

@@ -85,7 +85,9 @@ def test_box_ellipsoid_has_the_volume_of_an_ellipsoid() -> None:
 class Toy:
     """A trainer of one linear layer with everything that `Checkpoints` keeps."""
 
-    def __init__(self, folder: Path, epochs: int, resume: bool = False) -> None:
+    def __init__(
+        self, folder: Path, stop: int = 6, *, epochs: int = 6, resume: bool = False
+    ) -> None:
         torch.manual_seed(0)
         self.network = torch.nn.Linear(3, 1)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(0.5))
@@ -105,6 +107,7 @@ class Toy:
             resume=resume,
         )
         self.keeper.attach(self.trainer)
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop), self.interrupt)
         self.trainer.run(range(4), max_epochs=epochs)
 
     def step(self, engine: Engine, index: int) -> float:
@@ -116,6 +119,9 @@ class Toy:
         self.schedule.step()
         return loss.item()
 
+    def interrupt(self, engine: Engine) -> None:
+        engine.terminate()
+
     def validate(self, engine: Engine) -> None:
         scores = [0.1, 0.5, 0.3, 0.4, 0.2, 0.1]
         self.evaluator.state.epoch = engine.state.epoch
@@ -124,9 +130,9 @@ class Toy:
 
 
 def test_resumed_training_equals_an_undisturbed_one(tmp_path: Path) -> None:
-    whole = Toy(tmp_path / "whole", 6)
+    whole = Toy(tmp_path / "whole")
     Toy(tmp_path / "split", 3)
-    rest = Toy(tmp_path / "split", 6, resume=True)
+    rest = Toy(tmp_path / "split", resume=True)
     for a, b in zip(whole.network.parameters(), rest.network.parameters(), strict=True):
         assert torch.equal(a, b)
     for a, b in zip(whole.average.parameters(), rest.average.parameters(), strict=True):
@@ -137,7 +143,7 @@ def test_resumed_training_equals_an_undisturbed_one(tmp_path: Path) -> None:
 def test_best_weights_survive_a_resume_and_worse_epochs(tmp_path: Path) -> None:
     Toy(tmp_path, 3)
     best = torch.load(tmp_path / "model.pt", weights_only=True)
-    again = Toy(tmp_path, 6, resume=True)
+    again = Toy(tmp_path, resume=True)
     assert again.keeper.best == 0.5
     assert again.keeper.best_epoch == 2
     after = torch.load(tmp_path / "model.pt", weights_only=True)
@@ -147,4 +153,10 @@ def test_best_weights_survive_a_resume_and_worse_epochs(tmp_path: Path) -> None:
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"E_WEIGHTS.*no resume\.pt"):
-        Toy(tmp_path, 1, resume=True)
+        Toy(tmp_path, resume=True)
+
+
+def test_a_resumed_run_keeps_its_planned_length(tmp_path: Path) -> None:
+    Toy(tmp_path, 3)
+    with pytest.raises(BundleError, match=r"E_CONFIG: the run was planned for 6 epochs.*now 5"):
+        Toy(tmp_path, epochs=5, resume=True)
