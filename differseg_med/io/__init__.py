@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from differseg_med.io._pet import PetOverrides, suv_scale
     from differseg_med.io._read import read_study
     from differseg_med.io._read_seg import read_seg
+    from differseg_med.io._register import Registration, register_rigid
     from differseg_med.io._resample import resample
     from differseg_med.io._rtstruct import read_rtstruct
     from differseg_med.io._rules import Rules, read_rules
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Instance",
     "PetOverrides",
+    "Registration",
     "Rules",
     "SegmentCode",
     "SegmentInfo",
@@ -50,6 +52,7 @@ __all__ = [
     "read_seg",
     "read_study",
     "read_truth",
+    "register_rigid",
     "resample",
     "select_series",
     "source_file",
@@ -61,10 +64,11 @@ __all__ = [
 ]
 
 _LAZY = {
+    "PetOverrides": "_pet",
+    "Registration": "_register",
+    "Rules": "_rules",
     "SegmentCode": "_seg",
     "SegmentInfo": "_seg",
-    "PetOverrides": "_pet",
-    "Rules": "_rules",
     "StudyInfo": "_write_series",
     "Tracer": "_write_series",
     "check_between": "_between",
@@ -73,11 +77,12 @@ _LAZY = {
     "parse_choice": "_select",
     "read_nifti": "_nifti",
     "read_nifti_header": "_nifti",
-    "read_rules": "_rules",
-    "read_study": "_read",
     "read_rtstruct": "_rtstruct",
+    "read_rules": "_rules",
     "read_seg": "_read_seg",
+    "read_study": "_read",
     "read_truth": "_truth",
+    "register_rigid": "_register",
     "resample": "_resample",
     "select_series": "_select",
     "source_file": "_source",
