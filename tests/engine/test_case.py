@@ -13,11 +13,12 @@ import pydicom
 import pytest
 import torch
 
+from differseg_med import io
 from differseg_med.data.phantom import Phantom
 from differseg_med.engine import CaseOptions, ReadOptions, segment_case
 from differseg_med.errors import OutputError, StudyError, UsageError
-from differseg_med.geometry import Grid
-from differseg_med.io import PetOverrides, read_seg
+from differseg_med.geometry import Grid, Volume
+from differseg_med.io import PetOverrides, Registration, read_seg
 
 CANARIES = ("Canary^Patient", "CANARY-ID-77", "19551122")
 
@@ -222,6 +223,37 @@ def test_a_study_with_two_patients_is_refused_and_names_neither(
         run(study, tmp_path / "out")
     record = (tmp_path / "out/study/status.json").read_text()
     assert CANARIES[1] not in record + str(caught.value)
+
+
+def test_a_modality_in_another_frame_is_refused_or_registered(
+    dicom_study: tuple[Path, Phantom], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The motion itself is tested in `io`; here a known one, which the CT's grid must follow."""
+    study = tmp_path / "study"
+    shutil.copytree(dicom_study[0], study)
+    for path in (study / "ct").glob("*.dcm"):
+        header = pydicom.dcmread(path)
+        header.FrameOfReferenceUID = "1.2.3.4"
+        header.save_as(path)
+    with pytest.raises(StudyError, match=r"E_FRAME.*--register rigid"):
+        run(study, tmp_path / "out")
+
+    asked = []
+
+    def register(moving: Volume, fixed: Volume) -> Registration:
+        asked.append((moving.modality, fixed.modality))
+        matrix = np.eye(4)
+        matrix[:3, 3] = 1.0, 2.0, 3.0
+        return Registration(matrix, 0.7, 0.9, 0.4, fixed.grid.frame)
+
+    monkeypatch.setattr(io, "register_rigid", register)
+    status = run(study, tmp_path / "out", read=ReadOptions(register="rigid")).status
+    assert asked == [("ct", "pet")]
+    assert "W_REGISTERED" in [finding["code"] for finding in status["findings"]]
+    moved = np.array(status["input"]["modalities"]["ct"]["grid"]["affine_ras"])
+    expected = dicom_study[1].volumes["ct"].grid.affine.copy()
+    expected[:3, 3] += 1.0, 2.0, 3.0
+    np.testing.assert_allclose(moved, expected, atol=1e-3)
 
 
 def test_a_seg_without_a_frame_of_reference_is_refused_early(
