@@ -54,7 +54,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for path in paths
     ]
-    content = {"training": entries[:2], "validation": entries[2:3], "test": entries[2:]}
+    content = {"training": entries[:2], "validation": entries[2:], "test": entries[2:]}
     (folder / "datalist.json").write_text(json.dumps(content))
     return folder
 
