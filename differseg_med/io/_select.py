@@ -124,13 +124,15 @@ def _is_named(series: Series, selector: str, root: str) -> bool:
     """Whether a series number, UID or folder names the series."""
     if series.uid == selector or (series.number is not None and str(series.number) == selector):
         return True
-    wanted = _parts(selector)
+    wanted, base = _parts(selector), _parts(root)
+    whole = _parts(str(Path(root).resolve()))
+    if Path(selector).is_absolute():
+        wanted = _parts(str(Path(selector).resolve()))
     for instance in series.instances:
-        folder = _parts(instance.source)[:-1]
-        inside = folder[len(_parts(root)) :] if folder[: len(_parts(root))] == _parts(root) else []
-        if wanted and (folder[: len(wanted)] == wanted or inside[: len(wanted)] == wanted):
-            continue
-        return False
+        inside = _parts(instance.source)[len(base) : -1]
+        starts = (inside[: len(wanted)], (base + inside)[: len(wanted)])
+        if not wanted or wanted not in (*starts, (whole + inside)[: len(wanted)]):
+            return False
     return True
 
 

@@ -142,6 +142,15 @@ def test_gate_choice_resolves(two_cts, choice: str) -> None:
     assert found["ct"].number == 5
 
 
+def test_gate_choice_of_a_folder_by_any_path(two_cts, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(two_cts.source)
+    monkeypatch.chdir(root.parent)
+    study = read_study("x")
+    for choice in ("s2", "x/s2", "./s2", str(root / "s2")):
+        found = select_series(study, PETCT, required=["pet"], choices={"ct": choice})
+        assert found["ct"].number == 5
+
+
 @pytest.mark.parametrize("choice", ["9", "s9", "5@b=1000", "6"])
 def test_gate_choice_of_what_is_not_there(two_cts, choice: str) -> None:
     call = (select_series, two_cts, PETCT)
