@@ -25,8 +25,9 @@ __all__ = ["LEAST_METRIC", "MOST_APART_MM", "Registration", "register_rigid"]
 # Both thresholds were measured on real pairs, the moving image displaced by up to 8 degrees and
 # 12 mm along each axis. 11 pairs of brain MR came back with corners off by 0.4 to 2.7 mm; both
 # directions agreed to 0.2 to 1.2 mm, mutual information was 0.52 to 0.58. 3 pairs of two persons'
-# brains disagreed by 2.1 to 4.0 mm, with 0.43 to 0.47. Of 12 pairs of cropped thighs, which turn and
-# slide along their length without the metric noticing, 1 passes, with 17 % overlap; 6 false ones none.
+# brains disagreed by 2.1 to 4.0 mm, with 0.43 to 0.47. Of 12 pairs of cropped thighs, which turn
+# and slide along their length without the metric noticing, 1 passes, with 17 % overlap; of 6 pairs
+# of two persons' thighs none.
 
 MOST_APART_MM = 2.0
 """Largest mean distance at the corners between the motions found in the two directions."""
