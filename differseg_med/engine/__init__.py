@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from differseg_med.engine._baselines import above_threshold, box_ellipsoid
-    from differseg_med.engine._case import FORMATS, CaseOptions, CaseResult, segment_case
+    from differseg_med.engine._case import CaseOptions, CaseResult, CaseRun, Prepared, segment_case
     from differseg_med.engine._case_table import CaseTable
     from differseg_med.engine._checkpoints import Checkpoints
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
     from differseg_med.engine._montage import draw_montage
+    from differseg_med.engine._outputs import FORMATS, Format, Results
     from differseg_med.engine._predict import Predictor, measure, predict, to_mask
     from differseg_med.engine._process import tune_process
     from differseg_med.engine._progress import Progress
@@ -26,12 +27,16 @@ __all__ = [
     "FORMATS",
     "CaseOptions",
     "CaseResult",
+    "CaseRun",
     "CaseTable",
     "Checkpoints",
+    "Format",
     "Inspection",
     "Predictor",
+    "Prepared",
     "Progress",
     "ReadOptions",
+    "Results",
     "StackReport",
     "Wanted",
     "above_threshold",
@@ -50,7 +55,11 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
-    "FORMATS": "_case",
+    "FORMATS": "_outputs",
+    "Format": "_outputs",
+    "Results": "_outputs",
+    "CaseRun": "_case",
+    "Prepared": "_case",
     "CaseOptions": "_case",
     "CaseResult": "_case",
     "CaseTable": "_case_table",

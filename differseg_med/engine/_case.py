@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from differseg_med import __version__, io
+from differseg_med import __version__
 from differseg_med.data import Stack, stack_on_reference
 from differseg_med.engine._inputs import Inputs, ReadOptions, Wanted, read_inputs
+from differseg_med.engine._outputs import FORMATS, Results, choose_formats, write_outputs
 from differseg_med.engine._predict import Predictor, measure, predict, to_mask
 from differseg_med.engine._status import (
     Timings,
@@ -25,12 +24,7 @@ from differseg_med.engine._workspace import case_id, workspace
 from differseg_med.errors import DifferSegError, OutputError, UsageError
 from differseg_med.geometry import Volume
 
-__all__ = ["FORMATS", "CaseOptions", "CaseResult", "segment_case"]
-
-FORMATS = ("nifti", "seg", "probability", "png")
-"""What a case can be written as."""
-
-_READBACK_MM = 0.01
+__all__ = ["CaseOptions", "CaseResult", "CaseRun", "Prepared", "segment_case"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,23 @@ class CaseOptions:
             raise UsageError(
                 "E_OPTION", f"formats are {', '.join(FORMATS)}; got {', '.join(unknown) or 'none'}"
             )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case that was read and waits for the network.
+
+    Attributes:
+        inputs: what was read.
+        formats: what will be written.
+        stack: the image for the network.
+        hashes: SHA-256 of the files of each modality.
+    """
+
+    inputs: Inputs
+    formats: tuple[str, ...]
+    stack: Stack
+    hashes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -105,11 +116,12 @@ def segment_case(
         DifferSegError: the case failed; the code says why.
     """
     options = options or CaseOptions()
-    run = _Run(study, predictor, options, dict(bundle or {}), report)
+    run = CaseRun(study, predictor, options, bundle or {}, report)
     target = Path(out) / run.case
     try:
         with workspace(target, overwrite=options.overwrite) as folder:
-            status = run(folder)
+            prepared = run.prepare()
+            status = run.write(prepared, run.compute(prepared), folder)
     except UsageError:
         raise  # the call is wrong: there is no case to record
     except Exception as error:
@@ -118,49 +130,93 @@ def segment_case(
     return CaseResult(run.case, target, status)
 
 
-class _Run:
-    """The stages of one case, and what they learn on the way."""
+class CaseRun:
+    """The stages of one case, and what they learn on the way.
+
+    `prepare`, `compute` and `write` follow each other; the first needs no network, so that it can
+    run while another case computes.
+
+    Args:
+        study: a folder or archive of DICOM files, or a folder of NIfTI files named by modality.
+        predictor: what computes the probability.
+        options: how the case is read and written.
+        bundle: identity of bundle and weights.
+        report: is told the name of each stage when it begins.
+    """
 
     def __init__(
         self,
         study: str | Path,
         predictor: Predictor,
         options: CaseOptions,
-        bundle: dict[str, Any],
-        report: Callable[[str], None],
+        bundle: Mapping[str, Any],
+        report: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.study, self.predictor, self.options, self.report = study, predictor, options, report
-        self.bundle = bundle
+        self.bundle = dict(bundle)
         self.case = case_id(study, options.case)
         self.timings = Timings()
 
-    def __call__(self, folder: Path) -> dict[str, Any]:
-        """Run all stages and write everything into a folder."""
+    def prepare(self) -> Prepared:
+        """Read the study and stack its volumes on one grid.
+
+        Raises:
+            DifferSegError: the study is refused, or a format cannot be written from it.
+        """
         inputs = self._stage("read", self._read)
-        formats = _formats(self.options.formats, inputs, self.predictor.reference)
+        formats = choose_formats(self.options.formats, inputs, self.predictor.reference)
         stack = self._stage("resample", lambda: self._stack(inputs))
+        return Prepared(inputs, formats, stack, self._stage("hash", lambda: _hashes(inputs)))
+
+    def compute(self, prepared: Prepared) -> Results:
+        """Probability and mask.
+
+        Args:
+            prepared: what `prepare` gave.
+
+        Raises:
+            DifferSegError: the image is not what the predictor takes.
+        """
+        stack = prepared.stack
         probability = self._stage("predict", lambda: predict(stack, self.predictor))
         mask = self._stage("mask", lambda: to_mask(probability, stack.reference))
-        write = _Writer(folder, self.case, inputs, self.predictor.reference, self.bundle)
-        self._stage("write", lambda: write.all(formats, mask, probability))
-        hashes = self._stage("hash", lambda: _hashes(inputs))
+        return Results(
+            case=self.case,
+            inputs=prepared.inputs,
+            reference=self.predictor.reference,
+            bundle=self.bundle,
+            stack=stack,
+            probability=probability,
+            mask=mask,
+            record={**self.identity(), **_record(prepared, mask)},
+        )
+
+    def write(self, prepared: Prepared, results: Results, folder: Path) -> dict[str, Any]:
+        """Write every output, then ``status.json``.
+
+        Args:
+            prepared: what `prepare` gave.
+            results: what `compute` gave.
+            folder: an empty folder.
+
+        Returns:
+            Content of ``status.json``.
+
+        Raises:
+            OutputError: a file could not be written or differs when read back.
+        """
+        self._stage("write", lambda: write_outputs(prepared.formats, results, folder))
+        outputs = {
+            path.name: {"sha256": sha256([path]), "bytes": path.stat().st_size}
+            for path in sorted(folder.iterdir())
+        }
         return write_status(
             folder,
             {
                 "state": "done",
                 "code": None,
-                **self.identity(),
-                "input": _describe_inputs(inputs, hashes),
-                "geometry": {
-                    "reference": describe_grid(stack.reference),
-                    "work": describe_grid(stack.grid),
-                },
-                "outputs": {
-                    path.name: {"sha256": sha256([path]), "bytes": path.stat().st_size}
-                    for path in sorted(folder.iterdir())
-                },
-                "result": measure(mask),
-                "findings": describe_findings([*inputs.findings, *stack.findings]),
+                **results.record,
+                "outputs": outputs,
                 "timings_s": self.timings.seconds,
             },
         )
@@ -198,72 +254,18 @@ class _Run:
         )
 
 
-class _Writer:
-    """Writes results into a folder, each under one fixed name."""
-
-    def __init__(
-        self, folder: Path, case: str, inputs: Inputs, reference: str, bundle: Mapping[str, Any]
-    ) -> None:
-        self.folder, self.case, self.inputs = folder, case, inputs
-        self.reference, self.bundle = reference, bundle
-
-    def all(self, formats: Sequence[str], mask: Volume, probability: Volume) -> None:
-        """Write every format that is wanted."""
-        for name in formats:
-            if name == "nifti":
-                self._nifti(mask, "mask.nii.gz")
-            elif name == "probability":
-                values = io.resample(
-                    probability, mask.grid, order="linear", fill=0.0, antialias=False
-                )
-                self._nifti(Volume(values, mask.grid), "probability.nii.gz")
-            elif name == "seg":
-                self._seg(mask)
-            else:
-                self._png(mask)
-
-    def _nifti(self, volume: Volume, name: str) -> None:
-        path = io.write_nifti(volume, self.folder / name)
-        back = io.read_nifti(path)
-        if not back.grid.is_same(volume.grid, _READBACK_MM) or not np.array_equal(
-            back.array, volume.array
-        ):
-            raise OutputError("E_READBACK", f"{name} differs from what was computed")
-
-    def _seg(self, mask: Volume) -> None:
-        segment = _segment_info(self.bundle)
-        io.write_seg(mask, self.inputs.series[self.reference], self.folder / "mask.dcm", segment)
-
-    def _png(self, mask: Volume) -> None:
-        from differseg_med.engine._montage import draw_montage
-
-        draw_montage(self.inputs.volumes, mask, self.folder / "montage.png", case=self.case)
-
-
-def _formats(wanted: Sequence[str] | None, inputs: Inputs, reference: str) -> tuple[str, ...]:
-    """The formats to write; refuses DICOM SEG before anything is computed where it cannot be."""
-    dicom = inputs.kind == "dicom"
-    formats = tuple(wanted) if wanted else (("nifti", "seg") if dicom else ("nifti",))
-    if "seg" in formats and not dicom:
-        raise UsageError(
-            "E_OPTION", "a DICOM SEG needs a DICOM study; this one is NIfTI", "Use --formats nifti."
-        )
-    if "seg" in formats and inputs.series[reference].frame is None:
-        raise OutputError("E_NO_FRAME", f"the series of {reference} has no frame of reference")
-    return formats
-
-
-def _segment_info(bundle: Mapping[str, Any]) -> io.SegmentInfo:
-    """What a mask shows, from the bundle's ``target``; codes are (value, scheme, meaning)."""
-    name, version = bundle.get("name", "differseg_med"), bundle.get("version", __version__)
-    target = bundle.get("target")
-    if target is None:
-        return io.SegmentInfo("Segmentation", name, version)
-    category, kind = (
-        io.SegmentCode(value, meaning, scheme)
-        for value, scheme, meaning in (target["category"], target["type"])
-    )
-    return io.SegmentInfo(target["label"], name, version, category, kind)
+def _record(prepared: Prepared, mask: Volume) -> dict[str, Any]:
+    """What was read, where it lies and what came out."""
+    inputs, stack = prepared.inputs, prepared.stack
+    return {
+        "input": _describe_inputs(inputs, prepared.hashes),
+        "geometry": {
+            "reference": describe_grid(stack.reference),
+            "work": describe_grid(stack.grid),
+        },
+        "result": measure(mask),
+        "findings": describe_findings([*inputs.findings, *stack.findings]),
+    }
 
 
 def _hashes(inputs: Inputs) -> dict[str, str]:
@@ -288,7 +290,7 @@ def _describe_inputs(inputs: Inputs, hashes: Mapping[str, str]) -> dict[str, Any
     return {"kind": inputs.kind, "modalities": described}
 
 
-def _record_failure(run: _Run, target: Path, error: Exception) -> None:
+def _record_failure(run: CaseRun, target: Path, error: Exception) -> None:
     """Leave a record where no results stand; what stands there stays."""
     known = isinstance(error, DifferSegError)
     status = {

@@ -14,13 +14,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from differseg_med.engine._outputs import Results
 from differseg_med.errors import OutputError
 from differseg_med.geometry import Grid, Volume
 from differseg_med.io import resample
 from differseg_med.modality import get_modality
 from differseg_med.transforms import normalize_modality
 
-__all__ = ["draw_montage", "largest_planes", "to_canonical"]
+__all__ = ["draw_montage", "largest_planes", "to_canonical", "write_montage"]
 
 Array = npt.NDArray[Any]
 
@@ -93,6 +94,19 @@ def draw_montage(
     except OSError as error:
         raise OutputError("E_WRITE", f"{path.name}: {error.strerror}") from error
     return path
+
+
+def write_montage(results: Results, path: Path) -> None:
+    """The montage of a case.
+
+    Args:
+        results: what is drawn.
+        path: the PNG.
+
+    Raises:
+        OutputError: ``E_WRITE``.
+    """
+    draw_montage(results.inputs.volumes, results.mask, path, case=results.case)
 
 
 def to_canonical(array: Array, grid: Grid) -> tuple[Array, npt.NDArray[np.float64]]:

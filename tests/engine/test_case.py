@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_computing(
 
 
 def test_usage_errors_leave_nothing(nifti_study: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"E_OPTION: a DICOM SEG needs a DICOM study"):
+    with pytest.raises(UsageError, match=r"E_OPTION: format seg needs a DICOM study"):
         run(nifti_study, tmp_path / "out", formats=("seg",))
     with pytest.raises(UsageError, match="E_PATH"):
         run(tmp_path / "nowhere", tmp_path / "out")

@@ -1,0 +1,193 @@
+"""What a case can be written as: one row per format, one function each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from differseg_med import __version__, io
+from differseg_med.data import Stack
+from differseg_med.engine._inputs import Inputs
+from differseg_med.errors import OutputError, UsageError
+from differseg_med.geometry import Volume
+
+__all__ = ["FORMATS", "Format", "Results", "choose_formats", "write_outputs"]
+
+_READBACK_MM = 0.01
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that is known of a case once its mask stands; what formats are written from.
+
+    Attributes:
+        case: name of the case.
+        inputs: what was read.
+        reference: the modality whose grid the mask lies on.
+        bundle: identity of bundle and weights; ``target`` says what the mask shows.
+        stack: the image that the network saw.
+        probability: probability of the foreground on the grid of `stack`.
+        mask: 0 and 1 on the reference grid.
+        record: what ``status.json`` will say, except for the outputs.
+    """
+
+    case: str
+    inputs: Inputs
+    reference: str
+    bundle: Mapping[str, Any]
+    stack: Stack
+    probability: Volume
+    mask: Volume
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One thing that a case can be written as.
+
+    Attributes:
+        file: its name in the folder of the case.
+        writer: ``module:function`` that takes the results and the path; imported at use.
+        dicom: whether it needs a DICOM study.
+        refers_to: formats that must be written too, because this one refers to their files.
+    """
+
+    file: str
+    writer: str
+    dicom: bool = False
+    refers_to: tuple[str, ...] = ()
+
+    def write(self, results: Results, folder: Path) -> None:
+        """Write the file into the folder of the case.
+
+        Args:
+            results: what is written.
+            folder: where; holds the files of formats that stand before this one in `FORMATS`.
+        """
+        module, name = self.writer.split(":")
+        getattr(importlib.import_module(module), name)(results, folder / self.file)
+
+
+_HERE = "differseg_med.engine._outputs"
+
+FORMATS: dict[str, Format] = {
+    "nifti": Format("mask.nii.gz", f"{_HERE}:write_mask"),
+    "probability": Format("probability.nii.gz", f"{_HERE}:write_probability"),
+    "seg": Format("mask.dcm", f"{_HERE}:write_segmentation", dicom=True),
+    "png": Format("montage.png", "differseg_med.engine._montage:write_montage"),
+}
+"""Formats in the order in which they are written."""
+
+
+def choose_formats(wanted: Sequence[str] | None, inputs: Inputs, reference: str) -> tuple[str, ...]:
+    """The formats to write, in order; refuses what cannot be written before anything is computed.
+
+    Args:
+        wanted: names of `FORMATS`; None for NIfTI, and DICOM SEG where the study is DICOM.
+        inputs: what was read.
+        reference: the modality whose grid the mask will lie on.
+
+    Raises:
+        UsageError: ``E_OPTION`` for a DICOM format of a NIfTI study.
+        OutputError: ``E_NO_FRAME`` when the reference has no frame of reference.
+    """
+    dicom = inputs.kind == "dicom"
+    names = tuple(wanted) if wanted else (("nifti", "seg") if dicom else ("nifti",))
+    placed = [name for name in names if FORMATS[name].dicom]
+    if placed and not dicom:
+        raise UsageError(
+            "E_OPTION",
+            f"format {placed[0]} needs a DICOM study; this one is NIfTI",
+            "Use --formats nifti.",
+        )
+    if placed and inputs.series[reference].frame is None:
+        raise OutputError("E_NO_FRAME", f"the series of {reference} has no frame of reference")
+    return tuple(name for name in FORMATS if name in names)
+
+
+def write_outputs(formats: Sequence[str], results: Results, folder: Path) -> None:
+    """Write a case in several formats.
+
+    Args:
+        formats: what `choose_formats` gave.
+        results: what is written.
+        folder: where.
+
+    Raises:
+        OutputError: a file could not be written or differs when read back.
+    """
+    for name in formats:
+        FORMATS[name].write(results, folder)
+
+
+def write_mask(results: Results, path: Path) -> None:
+    """The mask as NIfTI.
+
+    Args:
+        results: what is written.
+        path: the file.
+    """
+    write_checked(results.mask, path)
+
+
+def write_probability(results: Results, path: Path) -> None:
+    """The probability on the reference grid as NIfTI.
+
+    Args:
+        results: what is written.
+        path: the file.
+    """
+    grid = results.mask.grid
+    values = io.resample(results.probability, grid, order="linear", fill=0.0, antialias=False)
+    write_checked(Volume(values, grid), path)
+
+
+def write_checked(volume: Volume, path: Path) -> None:
+    """A volume as NIfTI, read back and compared.
+
+    Args:
+        volume: what is written.
+        path: the file.
+
+    Raises:
+        OutputError: ``E_WRITE`` or ``E_READBACK``.
+    """
+    io.write_nifti(volume, path)
+    back = io.read_nifti(path)
+    if not back.grid.is_same(volume.grid, _READBACK_MM) or not np.array_equal(
+        back.array, volume.array
+    ):
+        raise OutputError("E_READBACK", f"{path.name} differs from what was computed")
+
+
+def write_segmentation(results: Results, path: Path) -> None:
+    """The mask as DICOM SEG on the reference series.
+
+    Args:
+        results: what is written.
+        path: the file.
+    """
+    series = results.inputs.series[results.reference]
+    io.write_seg(results.mask, series, path, segment_info(results.bundle))
+
+
+def segment_info(bundle: Mapping[str, Any]) -> io.SegmentInfo:
+    """What a mask shows, from the bundle's ``target``; codes are (value, scheme, meaning).
+
+    Args:
+        bundle: identity of the bundle.
+    """
+    name, version = bundle.get("name", "differseg_med"), bundle.get("version", __version__)
+    target = bundle.get("target")
+    if target is None:
+        return io.SegmentInfo("Segmentation", name, version)
+    category, kind = (
+        io.SegmentCode(value, meaning, scheme)
+        for value, scheme, meaning in (target["category"], target["type"])
+    )
+    return io.SegmentInfo(target["label"], name, version, category, kind)
