@@ -56,6 +56,7 @@ class Modality:
 
 
 _MR = Intensity("percentile", 0.0, 99.5)
+_BYTE = Intensity("window", 0.0, 255.0)
 
 
 def _mr(name: str, title: str) -> Modality:
@@ -79,6 +80,16 @@ MODALITIES: dict[str, Modality] = {
             "um2/s",
             Intensity("window", 0.0, 3000.0),
         ),
+        _mr("mr_t1_in", "MR T1 in phase"),
+        _mr("mr_t1_out", "MR T1 out of phase"),
+        _mr("mr_t2_spir", "MR T2 with fat suppressed (SPIR)"),
+        _mr("mr_t2_pre", "MR T2 before treatment, registered"),
+        _mr("mr_c0", "MR balanced steady state cine (bSSFP)"),
+        _mr("mr_lge", "MR late gadolinium enhancement"),
+        Modality("rgb", "colour picture", None, "1", _BYTE, channels=3),
+        Modality("gray", "grey picture", None, "1", _BYTE),
+        Modality("us", "ultrasound picture", "US", "1", _BYTE),
+        Modality("oct", "optical coherence tomography", "OPT", "1", _BYTE),
     )
 }
 
