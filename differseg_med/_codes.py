@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     OUTPUT = "output"
     BUNDLE = "bundle"
     MODEL = "model"
+    SERVER = "server"
     WARNING = "warning"
 
     @property
@@ -34,6 +35,7 @@ _EXIT_STATUS = {
     Kind.STUDY: 5,
     Kind.OUTPUT: 4,
     Kind.MODEL: 4,
+    Kind.SERVER: 6,
     Kind.WARNING: 0,
 }
 
@@ -104,6 +106,7 @@ E_XFORM | qform and sform of a NIfTI file disagree. | Choose with --nifti-xform 
 E_NIFTI | The NIfTI header or its values are not usable. | Check the file with another tool and write it again.
 E_DIMENSIONS | An image has another number of dimensions than is needed. | Give one 3D volume per modality.
 E_VALUES | The image holds NaN or infinite values. | Replace them with the modality's background value.
+E_UNIT | The values of an image cannot be in its modality's unit. | Bring the values to the unit that the message names (in training: --scale "{NAME: FACTOR}").
 E_CHANNELS | The image has another number of channels than the bundle takes. | Check the order and the number of modalities in the bundle's metadata.
 E_SPACING_RANGE | The spacing is outside the range that the bundle was made for. | Use another bundle, or resample on purpose beforehand.
 E_SEGMENTATION | A segmentation or contour object cannot be placed on the reference grid. | Check that it references this series or frame.
@@ -129,6 +132,15 @@ E_INPUT_SHAPE | The network got an input of another shape than it takes. | Give 
 E_ALL_ABSENT | Every modality was declared absent. | Give at least one modality.
 E_NETWORK | A network was configured in a way that cannot be built. | Correct the argument that the message names.
 E_INTERNAL | Something went wrong that should not. | Run again with --debug and report the traceback.
+"""
+
+_SERVER = """
+E_SERVER | The archive cannot be reached, is too slow or failed. | Check the address and whether the archive runs, then do it again; nothing that was done is lost.
+E_AUTH | The archive refused the credentials. | Set DIFFERSEG_DICOMWEB_USER and DIFFERSEG_DICOMWEB_PASSWORD, or DIFFERSEG_DICOMWEB_TOKEN, or add the host to ~/.netrc.
+E_TLS | The archive's certificate cannot be trusted. | Give the certificate of your own authority with --ca FILE.
+E_QUERY | The archive does not understand what was asked, or does not have it. | Check the address up to the DICOMweb root, and --query.
+E_TRANSFER | What came from the archive is not what it had listed. | Do it again; if the study is still being sent, wait until it is complete.
+E_STOW | The archive did not take an object. | Look into the archive's log for the reason, then push again.
 """
 
 _WARNING = """
@@ -162,6 +174,7 @@ CODES: dict[str, Code] = {
         (Kind.OUTPUT, _OUTPUT),
         (Kind.BUNDLE, _BUNDLE),
         (Kind.MODEL, _MODEL),
+        (Kind.SERVER, _SERVER),
         (Kind.WARNING, _WARNING),
     )
     for code in _codes(kind, rows)

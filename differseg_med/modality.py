@@ -44,6 +44,8 @@ class Modality:
         intensity: rule that brings values to the network's range.
         background: value outside the field of view, in `unit`.
         channels: number of input channels.
+        typical: range that an image's largest value lies in, in `unit`, where values in another
+            unit can be told by it.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Modality:
     intensity: Intensity
     background: float = 0.0
     channels: int = 1
+    typical: tuple[float, float] | None = None
 
 
 _MR = Intensity("percentile", 0.0, 99.5)
@@ -79,6 +82,7 @@ MODALITIES: dict[str, Modality] = {
             "MR",
             "um2/s",
             Intensity("window", 0.0, 3000.0),
+            typical=(100.0, 100_000.0),  # free water has 3000; 10-3.mm2/s and mm2/s lie below
         ),
         _mr("mr_t1_in", "MR T1 in phase"),
         _mr("mr_t1_out", "MR T1 out of phase"),

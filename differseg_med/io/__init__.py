@@ -13,6 +13,14 @@ from differseg_med.io._study import Instance, Series, Skipped, Study
 
 if TYPE_CHECKING:
     from differseg_med.io._between import check_between
+    from differseg_med.io._image import is_image, read_image, write_image_mask
+    from differseg_med.io._instance_file import (
+        InstanceId,
+        instance_id,
+        keyword_tag,
+        read_instance_id,
+        write_instance,
+    )
     from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
     from differseg_med.io._nifti_study import find_nifti
     from differseg_med.io._pet import PetOverrides, suv_scale
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Instance",
+    "InstanceId",
     "PetOverrides",
     "Registration",
     "Rules",
@@ -44,7 +53,12 @@ __all__ = [
     "check_between",
     "describe_series",
     "find_nifti",
+    "instance_id",
+    "is_image",
+    "keyword_tag",
     "parse_choice",
+    "read_image",
+    "read_instance_id",
     "read_nifti",
     "read_nifti_header",
     "read_rtstruct",
@@ -58,12 +72,19 @@ __all__ = [
     "source_file",
     "suv_scale",
     "to_volume",
+    "write_image_mask",
+    "write_instance",
     "write_nifti",
     "write_seg",
     "write_series",
 ]
 
 _LAZY = {
+    "InstanceId": "_instance_file",
+    "instance_id": "_instance_file",
+    "keyword_tag": "_instance_file",
+    "read_instance_id": "_instance_file",
+    "write_instance": "_instance_file",
     "PetOverrides": "_pet",
     "Registration": "_register",
     "Rules": "_rules",
@@ -74,7 +95,9 @@ _LAZY = {
     "check_between": "_between",
     "describe_series": "_select",
     "find_nifti": "_nifti_study",
+    "is_image": "_image",
     "parse_choice": "_select",
+    "read_image": "_image",
     "read_nifti": "_nifti",
     "read_nifti_header": "_nifti",
     "read_rtstruct": "_rtstruct",
@@ -88,6 +111,7 @@ _LAZY = {
     "source_file": "_source",
     "suv_scale": "_pet",
     "to_volume": "_volume",
+    "write_image_mask": "_image",
     "write_nifti": "_nifti",
     "write_seg": "_seg",
     "write_series": "_write_series",

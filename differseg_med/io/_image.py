@@ -1,0 +1,93 @@
+"""Pictures (PNG, JPEG and the like) as volumes of one slice, and masks as PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from differseg_med.errors import OutputError, StudyError
+from differseg_med.geometry import Grid, Volume
+from differseg_med.io._limits import MAX_VOXELS, check_voxels
+
+__all__ = ["IMAGE_SUFFIXES", "is_image", "read_image", "write_image_mask"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""Endings of the files that are read as pictures."""
+
+PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""A pixel counts as 1 mm: columns run to the patient's left, rows to the back, as in DICOM."""
+
+_MODES = {1: "L", 3: "RGB"}
+_READ_AS_8_BIT = {"1", "L", "LA", "P", "RGB", "RGBA"}
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether a file is read as a picture, by its ending."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def read_image(
+    path: str | Path,
+    channels: int = 1,
+    modality: str | None = None,
+    *,
+    max_voxels: int = MAX_VOXELS,
+) -> tuple[Volume, ...]:
+    """Read a picture as one volume per channel, each of shape (columns, rows, 1).
+
+    Three channels are red, green and blue (grey pictures give three times the same); one channel is
+    the grey value. Transparency is dropped; an orientation note in EXIF is not followed, since
+    masks have none.
+
+    Args:
+        path: the file.
+        channels: 1 or 3.
+        modality: name of the modality, recorded on the volumes.
+        max_voxels: largest number of pixels that is accepted.
+
+    Raises:
+        StudyError: ``E_CORRUPT``, ``E_SIZE``, ``E_UNSUPPORTED`` (more than 8 bits) or
+            ``E_CHANNELS``.
+    """
+    if channels not in _MODES:
+        raise StudyError("E_CHANNELS", f"a picture gives 1 or 3 channels, {channels} were expected")
+    name = Path(path).name
+    try:
+        with Image.open(path) as image:
+            check_voxels((*image.size, 1), max_voxels)
+            if image.mode not in _READ_AS_8_BIT:
+                raise StudyError(
+                    "E_UNSUPPORTED", f"{name} stores pixels as {image.mode}, 8 bits were expected"
+                )
+            pixels = np.asarray(image.convert(_MODES[channels]), dtype=np.float32)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise StudyError("E_CORRUPT", f"{name} cannot be read as a picture") from error
+    planes = pixels.reshape(*pixels.shape[:2], channels).transpose(2, 1, 0)
+    grid = Grid((*planes.shape[1:], 1), PICTURE_AFFINE)
+    return tuple(Volume(np.asfortranarray(p)[..., None], grid, modality) for p in planes)
+
+
+def write_image_mask(mask: npt.NDArray[np.uint8], path: str | Path) -> Path:
+    """Write a mask (columns, rows, 1) as a PNG of 0 and 255; the file appears whole or not at all.
+
+    Args:
+        mask: non-zero is foreground.
+        path: target that ends in ``.png``.
+
+    Raises:
+        OutputError: ``E_WRITE`` when the mask is no single slice or the file cannot be written.
+    """
+    path = Path(path)
+    if mask.ndim != 3 or mask.shape[2] != 1 or path.suffix != ".png":
+        raise OutputError("E_WRITE", f"a mask of shape {mask.shape} is not written to {path.name}")
+    part = path.with_name(f".tmp-{path.name}")
+    try:
+        Image.fromarray((mask[:, :, 0].T > 0).astype(np.uint8) * 255).save(part, format="PNG")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError("E_WRITE", f"{path.name}: {error.strerror}") from error
+    return path
