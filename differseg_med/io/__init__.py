@@ -13,7 +13,9 @@ from differseg_med.io._study import Instance, Series, Skipped, Study
 
 if TYPE_CHECKING:
     from differseg_med.io._between import check_between
-    from differseg_med.io._image import is_image, read_image, write_image_mask
+    from differseg_med.io._header import quiet
+    from differseg_med.io._collection import list_studies
+    from differseg_med.io._image import IMAGE_SUFFIXES, is_image, read_image, write_image_mask
     from differseg_med.io._instance_file import (
         InstanceId,
         instance_id,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "Instance",
     "InstanceId",
     "PetOverrides",
@@ -56,7 +59,9 @@ __all__ = [
     "instance_id",
     "is_image",
     "keyword_tag",
+    "list_studies",
     "parse_choice",
+    "quiet",
     "read_image",
     "read_instance_id",
     "read_nifti",
@@ -80,6 +85,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "IMAGE_SUFFIXES": "_image",
     "InstanceId": "_instance_file",
     "instance_id": "_instance_file",
     "keyword_tag": "_instance_file",
@@ -96,7 +102,9 @@ _LAZY = {
     "describe_series": "_select",
     "find_nifti": "_nifti_study",
     "is_image": "_image",
+    "list_studies": "_collection",
     "parse_choice": "_select",
+    "quiet": "_header",
     "read_image": "_image",
     "read_nifti": "_nifti",
     "read_nifti_header": "_nifti",
