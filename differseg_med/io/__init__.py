@@ -13,8 +13,8 @@ from differseg_med.io._study import Instance, Series, Skipped, Study
 
 if TYPE_CHECKING:
     from differseg_med.io._between import check_between
-    from differseg_med.io._header import quiet
     from differseg_med.io._collection import list_studies
+    from differseg_med.io._header import quiet
     from differseg_med.io._image import IMAGE_SUFFIXES, is_image, read_image, write_image_mask
     from differseg_med.io._instance_file import (
         InstanceId,
