@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from differseg_med.metrics._overlap import dice, iou, volume_ml
-from differseg_med.metrics._surface import hd95, nsd
+from differseg_med.errors import UsageError
+from differseg_med.metrics._lesions import count_lesions, missed_voxels
+from differseg_med.metrics._masks import Mask, as_masks
+from differseg_med.metrics._overlap import dice, iou, miou_two_class, precision, sensitivity
+from differseg_med.metrics._surface import assd_of, border_distances, hd95_of, nsd
+from differseg_med.metrics._table import METRICS
 
-__all__ = ["METRICS", "case_metrics"]
+__all__ = ["case_metrics", "check_names", "failed_metrics"]
 
-METRICS: dict[str, str] = {
-    "dice": "1",
-    "iou": "1",
-    "hd95_mm": "mm",
-    "nsd": "1",
-    "volume_ml": "mL",
-    "truth_ml": "mL",
-    "volume_error_ml": "mL",
-    "volume_error_relative": "1",
-}
-"""Columns of a case's row and their units."""
+_LESION_WISE = {"lesion_f1", "lesion_sensitivity", "lesion_precision", "lesions", "truth_lesions"}
+_MISSED = {"fp_volume_ml", "fn_volume_ml"}
 
 
 def case_metrics(
@@ -32,28 +28,118 @@ def case_metrics(
     spacing: Sequence[float],
     *,
     nsd_tolerance_mm: float,
+    ignore: npt.NDArray[Any] | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, float]:
     """Compare a mask with the truth on one grid.
 
     Args:
-        pred: 2D or 3D mask.
+        pred: 2D or 3D mask; a 3D one with a single slice is taken as 2D.
         truth: mask of the same shape.
         spacing: mm per voxel and axis (right angles between the axes).
         nsd_tolerance_mm: tolerance of the normalised surface Dice.
+        ignore: voxels that do not count at all.
+        names: metrics to compute; all of `METRICS` if left out.
 
     Returns:
-        The values of `METRICS`; volume errors are prediction minus truth.
+        Values by name in the order of `METRICS`; NaN where a metric is undefined.
+
+    Raises:
+        UsageError: ``E_OPTION`` when shapes differ or a metric is not known.
     """
-    voxel = float(np.prod(spacing))
-    found, expected = volume_ml(pred, voxel), volume_ml(truth, voxel)
+    wanted = set(check_names(names))
+    skip = None if ignore is None else np.asarray(ignore)
+    a, b = as_masks(pred, truth, skip)
+    if len(spacing) != a.ndim:
+        raise UsageError("E_OPTION", f"spacing {tuple(spacing)} does not fit {a.ndim} dimensions")
+    voxel_ml = float(np.prod(spacing)) / 1000
+    values = _volumes(a, b, voxel_ml)
+    a, b, skip, spacing = _flat(a, b, skip, spacing)
+    values |= {"dice": dice(a, b), "iou": iou(a, b), "miou_two_class": miou_two_class(a, b, skip)}
+    values |= {"sensitivity": sensitivity(a, b), "precision": precision(a, b)}
+    values |= _surfaces(a, b, spacing, nsd_tolerance_mm, wanted)
+    values |= _lesion_wise(a, b) if wanted & _LESION_WISE else {}
+    if wanted & _MISSED:
+        values["fp_volume_ml"] = missed_voxels(a, b) * voxel_ml
+        values["fn_volume_ml"] = missed_voxels(b, a) * voxel_ml
+    return {name: values[name] for name in METRICS if name in wanted}
+
+
+def failed_metrics(
+    truth_values: dict[str, float] | None = None, names: Collection[str] | None = None
+) -> dict[str, float]:
+    """Values of a case that has no usable prediction.
+
+    Args:
+        truth_values: what is known of its truth, by name.
+        names: metrics that are wanted; all of `METRICS` if left out.
+    """
+    known = truth_values or {}
+    rules = {name: METRICS[name].failed for name in check_names(names)}
+    values = {name: math.nan if rule is None else rule for name, rule in rules.items()}
+    return {name: known.get(name, value) for name, value in values.items()}
+
+
+def check_names(names: Collection[str] | None) -> list[str]:
+    """Names of metrics in the order of `METRICS`; all of them if none are given.
+
+    Raises:
+        UsageError: ``E_OPTION`` naming what is not known.
+    """
+    if unknown := sorted(set(names or ()) - set(METRICS)):
+        raise UsageError(
+            "E_OPTION",
+            f"there is no metric {', '.join(unknown)}; there are: {', '.join(METRICS)}",
+        )
+    return [name for name in METRICS if not names or name in names]
+
+
+def _flat(
+    a: Mask, b: Mask, ignore: npt.NDArray[Any] | None, spacing: Sequence[float]
+) -> tuple[Mask, Mask, npt.NDArray[Any] | None, Sequence[float]]:
+    """A volume of one slice has no surface across it: take it as an image."""
+    if a.ndim != 3 or a.shape.count(1) != 1:
+        return a, b, ignore, spacing
+    axis = a.shape.index(1)
+    rest = [step for index, step in enumerate(spacing) if index != axis]
+    flat = None if ignore is None else ignore.squeeze(axis)
+    return a.squeeze(axis), b.squeeze(axis), flat, rest
+
+
+def _volumes(a: Mask, b: Mask, voxel_ml: float) -> dict[str, float]:
+    found, expected, both = (int(np.count_nonzero(m)) * voxel_ml for m in (a, b, a & b))
     error = found - expected
     return {
-        "dice": dice(pred, truth),
-        "iou": iou(pred, truth),
-        "hd95_mm": hd95(pred, truth, spacing),
-        "nsd": nsd(pred, truth, spacing, nsd_tolerance_mm),
         "volume_ml": found,
         "truth_ml": expected,
+        "overlap_ml": both,
         "volume_error_ml": error,
-        "volume_error_relative": error / expected if expected else float("nan"),
+        "volume_error_relative": error / expected if expected else math.nan,
+    }
+
+
+def _surfaces(
+    a: Mask, b: Mask, spacing: Sequence[float], tolerance_mm: float, wanted: set[str]
+) -> dict[str, float]:
+    values = {}
+    if wanted & {"hd95_mm", "assd_mm"}:
+        if a.any() and b.any():
+            distances = border_distances(a, b, spacing)
+            values = {"hd95_mm": hd95_of(distances), "assd_mm": assd_of(distances)}
+        else:
+            empty = math.nan if a.any() or b.any() else 0.0
+            values = {"hd95_mm": empty, "assd_mm": empty}
+    if "nsd" in wanted:
+        values["nsd"] = nsd(a, b, spacing, tolerance_mm)
+    return values
+
+
+def _lesion_wise(a: Mask, b: Mask) -> dict[str, float]:
+    lesions = count_lesions(a, b)
+    return {
+        "lesion_f1": lesions.f1,
+        "lesion_sensitivity": lesions.sensitivity,
+        "lesion_precision": lesions.precision,
+        "lesions": float(lesions.predicted),
+        "truth_lesions": float(lesions.true),
     }

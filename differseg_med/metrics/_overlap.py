@@ -1,22 +1,24 @@
 """Overlap and volume of two binary masks; plain functions on NumPy arrays.
 
-Dice and IoU of two empty masks are 1, of one empty mask 0. A relative volume error needs a truth
-that is not empty and is NaN otherwise.
+What each function returns for empty masks is stated in `differseg_med.metrics.METRICS`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["dice", "iou", "volume_ml"]
+from differseg_med.metrics._masks import as_masks
 
-Mask = npt.NDArray[Any]
+__all__ = ["dice", "iou", "miou_two_class", "precision", "sensitivity", "volume_ml"]
+
+Array = npt.NDArray[Any]
 
 
-def dice(pred: Mask, truth: Mask) -> float:
+def dice(pred: Array, truth: Array) -> float:
     """Dice coefficient 2|A and B| / (|A| + |B|) (Dice 1945, doi:10.2307/1932409).
 
     Args:
@@ -26,26 +28,72 @@ def dice(pred: Mask, truth: Mask) -> float:
     >>> dice(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0]))
     0.5
     """
-    a, b = np.asarray(pred) != 0, np.asarray(truth) != 0
-    total = int(a.sum()) + int(b.sum())
-    return 1.0 if total == 0 else 2.0 * float((a & b).sum()) / total
+    a, b = as_masks(pred, truth)
+    return _ratio(2 * _count(a & b), _count(a) + _count(b), 1.0)
 
 
-def iou(pred: Mask, truth: Mask) -> float:
+def iou(pred: Array, truth: Array) -> float:
     """Intersection over union of the foreground (Jaccard index).
 
     >>> round(iou(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0])), 4)
     0.3333
     """
-    a, b = np.asarray(pred) != 0, np.asarray(truth) != 0
-    union = int((a | b).sum())
-    return 1.0 if union == 0 else float((a & b).sum()) / union
+    a, b = as_masks(pred, truth)
+    return _ratio(_count(a & b), _count(a | b), 1.0)
 
 
-def volume_ml(mask: Mask, voxel_volume_mm3: float) -> float:
+def miou_two_class(pred: Array, truth: Array, ignore: Array | None = None) -> float:
+    """Mean of the IoU of the foreground and the IoU of the background.
+
+    Args:
+        pred: mask of any shape; everything that is not 0 counts.
+        truth: mask of the same shape.
+        ignore: voxels that are neither foreground nor background.
+
+    >>> round(miou_two_class(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0])), 4)
+    0.3333
+    >>> miou_two_class(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1]))
+    0.375
+    """
+    a, b = as_masks(pred, truth, ignore)
+    counted = a.size if ignore is None else _count(np.asarray(ignore) == 0)
+    union, both = _count(a | b), _count(a & b)
+    background = _ratio(counted - union, counted - both, 1.0)
+    return (_ratio(both, union, 1.0) + background) / 2
+
+
+def sensitivity(pred: Array, truth: Array) -> float:
+    """Share of the truth's voxels that the prediction holds; NaN without truth.
+
+    >>> sensitivity(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 1]))
+    0.3333333333333333
+    """
+    a, b = as_masks(pred, truth)
+    return _ratio(_count(a & b), _count(b), math.nan)
+
+
+def precision(pred: Array, truth: Array) -> float:
+    """Share of the prediction's voxels that the truth holds; NaN without prediction.
+
+    >>> precision(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 1]))
+    0.5
+    """
+    a, b = as_masks(pred, truth)
+    return _ratio(_count(a & b), _count(a), math.nan)
+
+
+def volume_ml(mask: Array, voxel_volume_mm3: float) -> float:
     """Volume of a mask in mL.
 
     >>> volume_ml(np.ones((10, 10, 10)), 2.0)
     2.0
     """
-    return float((np.asarray(mask) != 0).sum()) * voxel_volume_mm3 / 1000.0
+    return _count(np.asarray(mask) != 0) * voxel_volume_mm3 / 1000.0
+
+
+def _count(mask: npt.NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(mask))
+
+
+def _ratio(part: int, whole: int, otherwise: float) -> float:
+    return part / whole if whole else otherwise

@@ -1,0 +1,208 @@
+"""Every metric, declared once: unit, direction, rules for empty masks, definition and source.
+
+Columns of result files, the reference page, summaries and paired tests are made from this table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["METRICS", "SET_METRICS", "Metric", "metrics_page"]
+
+Better = Literal["higher", "lower", "zero", "none"]
+
+UNDEFINED = math.nan
+"""The value of a metric that a rule leaves undefined; it stays out of means and is counted."""
+
+FORMULA = None
+"""The rule of a metric whose formula gives a sensible value for empty masks."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric and its conventions.
+
+    Attributes:
+        name: column in result files.
+        title: name for people.
+        unit: unit of its values, ``1`` for none.
+        better: which values are better: ``higher``, ``lower``, nearest to ``zero``, or ``none``
+            where the value describes a mask and not its quality.
+        both_empty: value where both masks are empty; NaN is undefined, None the formula's value.
+        empty_pred: value where only the prediction is empty.
+        empty_truth: value where only the truth is empty.
+        failed: value of a case that has no usable prediction.
+        definition: how it is computed.
+        source: where the definition comes from.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Better
+    both_empty: float | None
+    empty_pred: float | None
+    empty_truth: float | None
+    failed: float | None
+    definition: str
+    source: str
+
+
+def _rows() -> list[Metric]:
+    u, f = UNDEFINED, FORMULA
+    dice, jaccard = "doi:10.2307/1932409", "doi:10.1111/j.1469-8137.1912.tb05611.x"
+    reloaded, wmh = "doi:10.1038/s41592-023-02151-z", "doi:10.1109/TMI.2019.2905770"
+    autopet = "doi:10.1038/s42256-024-00912-9"
+    return [
+        Metric("dice", "Dice", "1", "higher", 1, 0, 0, 0, "2 TP / (2 TP + FP + FN), voxels", dice),
+        Metric(
+            *("iou", "IoU of the foreground", "1", "higher", 1, 0, 0, 0),
+            *("TP / (TP + FP + FN), voxels", jaccard),
+        ),
+        Metric(
+            *("miou_two_class", "Mean IoU of both classes", "1", "higher", 1, f, f, 0),
+            "mean of the IoU of the foreground and that of the background, each 1 where both "
+            "masks lack the class; what papers on 2D lesions often call mIoU",
+            "doi:10.1109/CVPR.2015.7298965",
+        ),
+        Metric(
+            *("sensitivity", "Sensitivity", "1", "higher", u, 0, u, 0),
+            *("TP / (TP + FN), voxels", reloaded),
+        ),
+        Metric(
+            *("precision", "Precision", "1", "higher", u, u, 0, 0),
+            *("TP / (TP + FP), voxels", reloaded),
+        ),
+        Metric(
+            *("hd95_mm", "HD95", "mm", "lower", 0, u, u, u),
+            "the larger of the two directed 95th percentiles of distances between border voxels "
+            "(face neighbours; outside of the image is background)",
+            "doi:10.1109/34.232073",
+        ),
+        Metric(
+            *("assd_mm", "ASSD", "mm", "lower", 0, u, u, u),
+            "mean of all distances from border voxels of one mask to those of the other, both ways",
+            "doi:10.1109/TMI.2009.2013851",
+        ),
+        Metric(
+            *("nsd", "Normalised surface Dice", "1", "higher", 1, 0, 0, 0),
+            "share of both surfaces, weighted by area (2D: length), within the stated tolerance "
+            "of the other one",
+            "doi:10.2196/26151",
+        ),
+        Metric(
+            *("lesion_f1", "Lesion-wise F1", "1", "higher", 1, 0, 0, 0),
+            "harmonic mean of lesion-wise sensitivity and precision; a lesion is a connected "
+            "component (corners connect: 26 neighbours, 2D: 8), and any shared voxel is a match",
+            wmh,
+        ),
+        Metric(
+            *("lesion_sensitivity", "Lesion-wise sensitivity", "1", "higher", u, 0, u, 0),
+            *("share of the truth's lesions that the prediction touches", wmh),
+        ),
+        Metric(
+            *("lesion_precision", "Lesion-wise precision", "1", "higher", u, u, 0, 0),
+            *("share of predicted lesions that the truth touches", wmh),
+        ),
+        Metric(
+            *("fp_volume_ml", "False-positive volume", "mL", "lower", 0, 0, f, u),
+            "volume of predicted components that the truth does not touch at all (edges connect: "
+            "18 neighbours, 2D: 8)",
+            autopet,
+        ),
+        Metric(
+            *("fn_volume_ml", "False-negative volume", "mL", "lower", 0, f, 0, u),
+            "volume of the truth's components that the prediction does not touch at all (18 "
+            "neighbours, 2D: 8)",
+            autopet,
+        ),
+        Metric(
+            *("volume_error_ml", "Volume error", "mL", "zero", 0, f, f, u),
+            *("predicted volume minus true volume", reloaded),
+        ),
+        Metric(
+            *("volume_error_relative", "Relative volume error", "1", "zero", u, -1, u, u),
+            *("volume error over true volume", reloaded),
+        ),
+        Metric(
+            *("volume_ml", "Predicted volume", "mL", "none", 0, 0, f, 0),
+            *("voxels times volume of one", reloaded),
+        ),
+        Metric(
+            *("truth_ml", "True volume", "mL", "none", 0, f, 0, f),
+            *("voxels times volume of one", reloaded),
+        ),
+        Metric(
+            *("overlap_ml", "Shared volume", "mL", "none", 0, 0, 0, 0),
+            *("volume of what both masks hold; aggregated Dice is made of it", reloaded),
+        ),
+        Metric(
+            *("lesions", "Predicted lesions", "1", "none", 0, 0, f, 0),
+            *("number of components (26 neighbours, 2D: 8)", wmh),
+        ),
+        Metric(
+            *("truth_lesions", "True lesions", "1", "none", 0, f, 0, f),
+            *("number of components (26 neighbours, 2D: 8)", wmh),
+        ),
+    ]
+
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _rows()}
+"""Metrics of one case by name, in the order of their columns."""
+
+SET_METRICS: dict[str, Metric] = {
+    "aggregated_dice": Metric(
+        *("aggregated_dice", "Aggregated Dice", "1", "higher", 1, 0, 0, 0),
+        "2 x sum of shared volumes / sum of predicted and true volumes, over all cases",
+        "doi:10.1007/978-3-031-27420-6_1",
+    )
+}
+"""Metrics of a set of cases by name; masks are empty here where they are in every case."""
+
+_HEAD = """# Metrics
+
+What the columns of `cases.csv` and the rows of `summary.csv` mean. `differseg-med evaluate`, the
+`evaluating` workflow of every bundle and `differseg-med cross-validate` use this one table.
+
+Two masks on one grid are compared; everything that is not 0 (or that is the chosen label) is
+foreground. Voxels of an ignored label leave both masks, and the background, before anything is
+computed: they stand in no numerator and in no denominator. A volume of one slice is taken as an
+image. *Undefined* values stay out of means, medians and tests, and every table says how many there
+were; *formula* means that the definition itself gives a sensible value. A *failed* case is one
+without a usable prediction: it is never dropped, and takes the value in that column.
+"""
+
+_TAIL = """
+The mean over cases comes with a 95 % interval: percentiles of the mean over 2000 seeded bootstrap
+samples of patients, all cases of a patient together (Efron, doi:10.1214/aos/1176344552). Which
+metric answers which question, and why one is never enough: Maier-Hein et al.,
+doi:10.1038/s41592-023-02151-z.
+
+Matching lesions by any shared voxel is generous: one blob over three lesions finds all three. Read
+lesion-wise numbers beside precision and the numbers of lesions.
+
+This page is made from the metric table by `make bundles`; do not edit it by hand.
+"""
+
+
+def metrics_page() -> str:
+    """The reference page of all metrics, in Markdown."""
+    head = "| column | unit | better | both empty | prediction empty | truth empty | failed |\n"
+    parts = [_HEAD, "\n## Rules\n\n", head, "|-|-|-|-|-|-|-|\n"]
+    metrics = [*METRICS.values(), *SET_METRICS.values()]
+    parts += [
+        f"| `{m.name}` | {m.unit} | {m.better} | {_rule(m.both_empty)} | {_rule(m.empty_pred)} "
+        f"| {_rule(m.empty_truth)} | {_rule(m.failed)} |\n"
+        for m in metrics
+    ]
+    parts += ["\n## Definitions\n\n", "| column | name | definition | source |\n|-|-|-|-|\n"]
+    parts += [f"| `{m.name}` | {m.title} | {m.definition} | {m.source} |\n" for m in metrics]
+    return "".join([*parts, _TAIL])
+
+
+def _rule(value: float | None) -> str:
+    if value is None:
+        return "formula"
+    return "undefined" if math.isnan(value) else f"{value:g}"
