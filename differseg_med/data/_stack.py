@@ -44,7 +44,7 @@ class Stack:
 
 
 def stack_on_reference(
-    volumes: Mapping[str, Volume | None],
+    volumes: Mapping[str, Volume | Sequence[Volume] | None],
     modalities: Sequence[str],
     reference: str,
     *,
@@ -55,7 +55,8 @@ def stack_on_reference(
     """Resample volumes by their affines onto one grid and stack them as channels.
 
     Args:
-        volumes: a volume per modality, None or left out where it is absent.
+        volumes: a volume per modality (or one per channel of it), None or left out where it is
+            absent.
         modalities: names in channel order.
         reference: the modality whose grid results are given on.
         spacing: spacing of the grid that the network works on, in mm; None for the reference's.
@@ -68,32 +69,60 @@ def stack_on_reference(
 
     Raises:
         StudyError: ``E_MISSING_MODALITY`` when the reference is absent, ``E_FRAME`` when frames of
-            reference are known and differ, ``E_OVERLAP`` when fields of view overlap too little.
+            reference are known and differ, ``E_OVERLAP`` when fields of view overlap too little,
+            ``E_CHANNELS`` and ``E_UNIT`` when an image cannot be of its modality.
     """
-    base = volumes.get(reference)
-    if base is None:
+    base = _channels(volumes.get(reference))
+    if not base:
         raise StudyError("E_MISSING_MODALITY", f"the reference modality {reference!r} is absent")
-    target = crop or base.grid
+    target = crop or base[0].grid
     grid = work_grid(target, spacing)
     channels: list[FloatArray] = []
     findings: list[Finding] = []
     for modality in get_modalities(modalities):
-        volume = volumes.get(modality.name)
-        if volume is None:
+        parts = _channels(volumes.get(modality.name))
+        if not parts:
             findings.append(Finding("W_ABSENT", f"modality {modality.name} is absent"))
             channels.append(np.full((modality.channels, *grid.shape), np.nan, dtype=np.float32))
             continue
+        _check_values(modality, parts)
         least = (min_overlap or {}).get(modality.name, MIN_OVERLAP)
-        findings += [*volume.findings, *_check_overlap(modality, target, volume.grid, least)]
-        channels.append(resample(volume, grid, order="linear", fill=modality.background)[None])
+        findings += [*parts[0].findings, *_check_overlap(modality, target, parts[0].grid, least)]
+        fill = modality.background
+        channels.append(np.stack([resample(v, grid, order="linear", fill=fill) for v in parts]))
     return Stack(
         image=np.concatenate(channels),
         grid=grid,
         reference=target,
         modalities=tuple(modalities),
-        present=tuple(volumes.get(name) is not None for name in modalities),
+        present=tuple(bool(_channels(volumes.get(name))) for name in modalities),
         findings=tuple(findings),
     )
+
+
+def _channels(volume: Volume | Sequence[Volume] | None) -> tuple[Volume, ...]:
+    """One volume per channel; none where the modality is absent."""
+    if volume is None:
+        return ()
+    return (volume,) if isinstance(volume, Volume) else tuple(volume)
+
+
+def _check_values(modality: Modality, parts: tuple[Volume, ...]) -> None:
+    if len(parts) != modality.channels:
+        raise StudyError(
+            "E_CHANNELS",
+            f"{modality.name} has {len(parts)} channels, {modality.channels} were expected",
+        )
+    if modality.typical is None:
+        return
+    low, high = modality.typical
+    largest = max(float(part.array.max()) for part in parts)
+    if largest > modality.background and not low <= largest <= high:
+        raise StudyError(
+            "E_UNIT",
+            f"the largest value of modality {modality.name} is {largest:g}, which cannot be "
+            f"{modality.unit} (expected {low:g} to {high:g})",
+        )
 
 
 def _check_overlap(modality: Modality, reference: Grid, grid: Grid, least: float) -> list[Finding]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from ignite.engine import Engine, Events
 
+from differseg_med.data import grid_of
 from differseg_med.errors import OutputError
 from differseg_med.geometry import Grid
 from differseg_med.metrics import case_metrics
@@ -67,15 +68,15 @@ class CaseTable:
             item = {**extra, **output}
             label = item[self.label_key]
             truth = np.asarray(label[0].cpu())
-            grid = Grid(truth.shape, np.asarray(label.affine, dtype=np.float64))
+            grid = grid_of(label)
             masks = {self.name: np.asarray(item[self.pred_key][0].cpu())}
             for name, baseline in self.baselines.items():
-                masks[name] = baseline(np.asarray(item[self.raw_key][0].cpu()), grid)
+                raw = np.asarray(item[self.raw_key][0].cpu()).reshape(grid.shape)
+                masks[name] = baseline(raw, grid).reshape(truth.shape)
             present = "".join("1" if p else "0" for p in item["present"])
             for name, mask in masks.items():
-                values = case_metrics(
-                    mask, truth, grid.spacing, nsd_tolerance_mm=self.nsd_tolerance_mm
-                )
+                spacing = grid.spacing[: truth.ndim]
+                values = case_metrics(mask, truth, spacing, nsd_tolerance_mm=self.nsd_tolerance_mm)
                 self.rows.append(
                     {"case": item["case"], "method": name, "present": present, **values}
                 )

@@ -114,7 +114,7 @@ def test_redrawn_margins_crop_the_reference(case: dict[str, str]) -> None:
 
 def test_a_label_with_other_values_is_refused(case: dict[str, str], tmp_path: Path) -> None:
     write_nifti(Volume((ball(PET, PLACE, 9) * 255).astype(np.uint8), PET), tmp_path / "l.nii.gz")
-    with pytest.raises(BundleError, match=r"E_DATALIST.*case_1 holds 0, 255"):
+    with pytest.raises(BundleError, match=r"E_DATALIST.*case_1 \(l.nii.gz\) holds 0, 255"):
         load()({**case, "label": str(tmp_path / "l.nii.gz")})
 
 
