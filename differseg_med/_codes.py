@@ -124,7 +124,7 @@ E_CONFIG | A bundle configuration is wrong. | Correct the key that the message n
 E_DATALIST | A datalist is wrong or names files that are not there. | Correct the entry that the message names, or give --dataset_dir.
 E_WEIGHTS | The weights do not fit the network or could not be loaded. | Use the weights that belong to this bundle.
 E_METADATA | The bundle's metadata is incomplete or contradicts its configuration. | Correct metadata.json at the place that the message names.
-E_TRUST | The bundle is not one of this distribution and its configuration can run code. | Read its configuration, then use --trust-bundle.
+E_TRUST | The bundle is not one of this distribution and asks for something that could run code or reach outside it. | Read its configuration; if you trust where it comes from, use --trust-bundle.
 """
 
 _MODEL = """

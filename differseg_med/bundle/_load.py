@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
+from monai.utils import ensure_tuple
 
 from differseg_med.bundle._locate import BundleInfo
+from differseg_med.bundle._trust import check_bundle
+from differseg_med.bundle._weights import read_weights
 from differseg_med.errors import BundleError, DifferSegError, UsageError
 
-__all__ = ["BundlePredictor", "check_trust", "load_predictor"]
+__all__ = ["BundlePredictor", "find_weights", "load_predictor"]
+
+_MOST_WINDOW = 512**3
+"""Voxels of the largest window that an untrusted bundle may ask for."""
 
 
 class BundlePredictor:
@@ -67,44 +75,34 @@ def load_predictor(
         info: the bundle.
         weights: file to load instead of the bundle's own (``.safetensors`` or ``.pt``).
         device: such as ``cpu`` or ``cuda``.
-        trust: run the configuration of a bundle that is not one of this distribution.
+        trust: run the configuration of a bundle that is not one of this distribution as it is;
+            without, such a bundle runs only if all it asks for is known to be harmless.
         progress: show on stderr how far a sliding window has come.
 
     Raises:
         BundleError: ``E_TRUST``, ``E_CONFIG`` or ``E_WEIGHTS``.
         UsageError: ``E_PATH`` or ``E_OPTION``.
     """
-    check_trust(info, trust=trust)
+    walked = None if info.trusted or trust else check_bundle(info)
     if info.spatial_dims != 3:
         raise BundleError(
             "E_CONFIG", f"the bundle {info.name} is for 2D images; studies are volumes"
         )
     path = find_weights(info, weights)
     place = _device(device)
-    parser = _read(info)
+    state = read_weights(path)
+    if walked is not None:
+        _check_size(_read(info, copy.deepcopy(walked)), state, path.name)
+    parser = _read(info, walked)
     parser["device"] = place
-    network = _build(parser, "network_def")
-    if not isinstance(network, torch.nn.Module):
-        raise BundleError("E_CONFIG", f"network_def of {info.name} is not a network")
-    _load_state(network, _read_state(path), path.name)
+    network = _network(parser)
+    _load_state(network, state, path.name)
     inferer = _build(parser, "inferer")
+    if walked is not None:
+        _check_window(inferer)
     if hasattr(inferer, "progress"):
         inferer.progress = progress
     return BundlePredictor(info, network, inferer, _build(parser, "prepare"), place)
-
-
-def check_trust(info: BundleInfo, *, trust: bool) -> None:
-    """Refuse a foreign bundle unless it was trusted: its configuration can run any code.
-
-    Args:
-        info: the bundle.
-        trust: whether the user said so.
-
-    Raises:
-        BundleError: ``E_TRUST``.
-    """
-    if not (info.trusted or trust):
-        raise BundleError("E_TRUST", f"the bundle {info.name} is not part of this distribution")
 
 
 def find_weights(info: BundleInfo, weights: str | Path | None = None) -> Path:
@@ -142,17 +140,43 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _read(info: BundleInfo) -> ConfigParser:
+def _read(info: BundleInfo, walked: Mapping[str, Any] | None) -> ConfigParser:
+    """The configuration as it was walked, or as it stands in the bundle."""
     path = info.root / "configs" / "inference.yaml"
     if not path.is_file():
         raise BundleError("E_CONFIG", f"the bundle {info.name} has no configs/inference.yaml")
     parser = ConfigParser()
     try:
-        parser.read_config(str(path))
-        parser.read_meta(str(info.root / "configs" / "metadata.json"))
+        parser.read_config(str(path) if walked is None else dict(walked))
+        parser.read_meta(dict(info.metadata))
     except Exception as error:  # whatever a YAML or JSON reader raises
         raise BundleError("E_CONFIG", f"{path.name} of {info.name}: {_line(error)}") from error
     return parser
+
+
+def _network(parser: ConfigParser) -> torch.nn.Module:
+    network = _build(parser, "network_def")
+    if not isinstance(network, torch.nn.Module):
+        raise BundleError("E_CONFIG", "network_def of inference.yaml is not a network")
+    return network
+
+
+def _check_size(parser: ConfigParser, state: Mapping[str, Any], name: str) -> None:
+    """Refuse a network that is far larger than its weights, before memory is taken for it."""
+    with torch.device("meta"):
+        needed = sum(tensor.numel() for tensor in _network(parser).state_dict().values())
+    given = sum(tensor.numel() for tensor in state.values() if torch.is_tensor(tensor))
+    if needed > given:
+        raise BundleError(
+            "E_WEIGHTS", f"the network has {needed} values, {name} holds {given} of them"
+        )
+
+
+def _check_window(inferer: Any) -> None:
+    sides = ensure_tuple(getattr(inferer, "roi_size", ()))
+    voxels = math.prod(side for side in sides if isinstance(side, int))
+    if voxels * int(getattr(inferer, "sw_batch_size", 1)) > _MOST_WINDOW:
+        raise BundleError("E_TRUST", f"inference.yaml: a window of over {_MOST_WINDOW} voxels")
 
 
 def _build(parser: ConfigParser, key: str) -> Any:
@@ -173,23 +197,6 @@ def _line(error: BaseException) -> str:
         error = error.__cause__
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no details'}"
-
-
-def _read_state(path: Path) -> Mapping[str, Any]:
-    """Tensors by name; nothing that could run code is ever unpickled."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise what the bytes make them raise
-        raise BundleError("E_WEIGHTS", f"{path.name}: {_line(error)}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping):
-        state = state["model"]
-    if not isinstance(state, Mapping):
-        raise BundleError("E_WEIGHTS", f"{path.name} holds {type(state).__name__}, not tensors")
-    return state
 
 
 def _load_state(network: torch.nn.Module, state: Mapping[str, Any], name: str) -> None:

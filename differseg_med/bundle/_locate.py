@@ -13,13 +13,17 @@ from typing import Any
 from differseg_med.errors import BundleError, UsageError
 from differseg_med.modality import get_modalities
 
-__all__ = ["BundleInfo", "find_bundle", "list_bundles"]
+__all__ = ["METADATA_BYTES", "BundleInfo", "find_bundle", "list_bundles", "own_bundles"]
 
 ENVIRONMENT = "DIFFERSEG_BUNDLES"
 """Environment variable with further folders of bundles, separated as in PATH."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _METADATA = Path("configs", "metadata.json")
+
+METADATA_BYTES = 1 << 20
+"""Largest metadata file that is read."""
+
 _WEIGHTS = ("models/model.safetensors", "models/model.pt")
 
 
@@ -114,6 +118,14 @@ def _places() -> Iterator[tuple[Path, bool]]:
         yield _PACKAGE.parent / "bundles", True
 
 
+def own_bundles() -> list[Path]:
+    """Folders of this distribution's own bundles that can run studies."""
+    places = [place for place, own in _places() if own]
+    return sorted(
+        path.parents[1] for place in places for path in place.glob("*/configs/inference.yaml")
+    )
+
+
 def _folders() -> Iterator[Path]:
     for place, _ in _places():
         for metadata in sorted(place.glob(f"*/{_METADATA.as_posix()}")):
@@ -151,8 +163,12 @@ def _read(folder: Path) -> BundleInfo:
 
 def _parse(root: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads((root / _METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with (root / _METADATA).open("rb") as file:
+            raw = file.read(METADATA_BYTES + 1)
+        if len(raw) > METADATA_BYTES:
+            raise ValueError(f"has more than {METADATA_BYTES} bytes")
+        metadata = json.loads(raw)
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError("E_METADATA", f"metadata.json of {root.name}: {error}") from error
     if not isinstance(metadata, dict) or not isinstance(metadata.get("version"), str):
         raise BundleError("E_METADATA", f"metadata.json of {root.name} has no 'version'")

@@ -100,9 +100,11 @@ def test_safetensors_and_a_whole_checkpoint_give_the_same(
         assert torch.equal(load(tiny_bundle, weights=tmp_path / name)(image), expected)
 
 
-def test_a_foreign_bundle_needs_trust(tiny_bundle: Path) -> None:
+def test_a_foreign_bundle_needs_trust(copy_bundle: Copy, tmp_path: Path) -> None:
+    folder = change(copy_bundle(tmp_path / "b"), lambda c: c.update(device="$torch.device('cpu')"))
     with pytest.raises(BundleError, match=r"E_TRUST.*--trust-bundle"):
-        load_predictor(find_bundle(tiny_bundle))
+        load_predictor(find_bundle(folder))
+    load(folder)
 
 
 def test_a_bundle_for_images_is_refused(copy_bundle: Copy, tmp_path: Path) -> None:
