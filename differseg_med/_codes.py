@@ -74,6 +74,8 @@ E_OPTION | An option or argument has a value that is not allowed. | See the comm
 E_EXTRA | An optional package is needed and not installed. | Install the extra that the message names.
 E_MODALITY | A modality name is not declared. | Use one of the names that the message lists.
 E_BUNDLE | No bundle of that name or path was found. | List the bundles with: differseg-med bundles.
+E_DATASET | No dataset of that name is declared. | List them with: differseg-med datasets.
+E_MANIFEST | A manifest of studies cannot be used. | Correct the line that the message names.
 E_CODE | That code does not exist. | List the codes with: differseg-med explain --all.
 """
 
@@ -92,6 +94,7 @@ E_DECODER | The pixel data is compressed in a way that no installed decoder read
 E_UNSUPPORTED | The object is an image of a kind that is not read. | Convert it to a supported SOP class or choose another series.
 E_SIZE | The image would need more memory than is allowed, or more than its file can hold. | Check the header; raise the limit only for files that you trust.
 E_GEOMETRY | The geometry is not finite, has no volume or does not fit the array. | Check the affine, the spacing and the shape.
+E_CHANGED | The study's files changed while they were read. | Wait until the study is complete and run again.
 E_SERIES_MISSING | The series that was asked for is not in the study. | List the series with: differseg-med inspect STUDY.
 E_AMBIGUOUS | Several series or files fit one modality. | Choose with --modality NAME=SERIES_NUMBER, UID or DIR, or with a rules file.
 E_MISSING_MODALITY | A modality that the bundle requires is not in the study. | Add the series, or choose a bundle that does not need it.
@@ -109,6 +112,8 @@ E_VALUES | The image holds NaN or infinite values. | Replace them with the modal
 E_UNIT | The values of an image cannot be in its modality's unit. | Bring the values to the unit that the message names (in training: --scale "{NAME: FACTOR}").
 E_CHANNELS | The image has another number of channels than the bundle takes. | Check the order and the number of modalities in the bundle's metadata.
 E_SPACING_RANGE | The spacing is outside the range that the bundle was made for. | Use another bundle, or resample on purpose beforehand.
+E_LAYOUT | Nothing in the folder fits a published layout of the dataset. | Give --source the unpacked dataset; the message says which file names are looked for.
+E_LABEL | The label of a case is missing, or holds values that the dataset does not declare. | Compare with the published file; a dataset of your own is declared in a YAML file.
 E_SEGMENTATION | A segmentation or contour object cannot be placed on the reference grid. | Check that it references this series or frame.
 """
 
@@ -131,6 +136,7 @@ _MODEL = """
 E_INPUT_SHAPE | The network got an input of another shape than it takes. | Give (batch, channels, *space) with the channels that the message names.
 E_ALL_ABSENT | Every modality was declared absent. | Give at least one modality.
 E_NETWORK | A network was configured in a way that cannot be built. | Correct the argument that the message names.
+E_CRASH | The process that worked on the case was killed or crashed. | Run again with --resume: the case then gets a process of its own. If it fails again, look at the study and at the memory.
 E_INTERNAL | Something went wrong that should not. | Run again with --debug and report the traceback.
 """
 
@@ -163,6 +169,10 @@ W_PET_HALF_LIFE | The half-life differs from the nuclide's by more than 1 %. | C
 W_PET_UPTAKE | The uptake time is under 30 minutes. | Check the times.
 W_PET_TIME | The injection time was taken as the day before. | Check the times.
 W_PET_OVERRIDE | A PET value was given on the command line. | Nothing: it is recorded.
+W_UNMATCHED | Files of a published dataset belong to no case and were left out. | See prepared.json, which lists them.
+W_FOLDS | There are fewer patients than folds, so none were drawn. | Use fewer with --folds.
+W_PATIENTS | Patients are not published, so every image counts as one patient. | Do not call figures on such a split patient-level.
+W_NO_SPLIT | Every case stands in every section. | Use it to try a pipeline; figures from it say nothing about other patients.
 W_REGISTERED | A modality was registered to the reference. | Look at the overlay before you use the result.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from differseg_med.data import Stack, stack_on_reference
 from differseg_med.engine._inputs import Inputs, ReadOptions, Wanted, read_inputs
 from differseg_med.engine._outputs import FORMATS, Results, choose_formats, write_outputs
 from differseg_med.engine._predict import Predictor, measure, predict, to_mask
+from differseg_med.engine._resume import CaseKey, StudyDigest, options_digest
 from differseg_med.engine._status import (
     Timings,
     describe_findings,
@@ -24,7 +26,7 @@ from differseg_med.engine._workspace import case_id, workspace
 from differseg_med.errors import DifferSegError, OutputError, UsageError
 from differseg_med.geometry import Volume
 
-__all__ = ["CaseOptions", "CaseResult", "CaseRun", "Prepared", "segment_case"]
+__all__ = ["CaseOptions", "CaseResult", "CaseRun", "Prepared", "record_failure", "segment_case"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class Prepared:
         formats: what will be written.
         stack: the image for the network.
         hashes: SHA-256 of the files of each modality.
+        digest: of every file of the study.
     """
 
     inputs: Inputs
     formats: tuple[str, ...]
     stack: Stack
     hashes: Mapping[str, str]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def segment_case(
     except UsageError:
         raise  # the call is wrong: there is no case to record
     except Exception as error:
-        _record_failure(run, target, error)
+        record_failure(run.identity(), target, error, run.timings.seconds)
         raise
     return CaseResult(run.case, target, status)
 
@@ -156,6 +160,16 @@ class CaseRun:
         self.bundle = dict(bundle)
         self.case = case_id(study, options.case)
         self.timings = Timings()
+        self.key = CaseKey(options_digest(options), self.bundle)
+        self._digest: StudyDigest | None = None
+
+    @property
+    def digest(self) -> StudyDigest:
+        """Digest of the study's files; making it begins when it is first asked for."""
+        if self._digest is None:
+            named = self.options.read.choices.values()
+            self._digest = StudyDigest(self.study, filter(os.path.isfile, named))
+        return self._digest
 
     def prepare(self) -> Prepared:
         """Read the study and stack its volumes on one grid.
@@ -163,10 +177,12 @@ class CaseRun:
         Raises:
             DifferSegError: the study is refused, or a format cannot be written from it.
         """
+        digest = self.digest
         inputs = self._stage("read", self._read)
         formats = choose_formats(self.options.formats, inputs, self.predictor.reference)
         stack = self._stage("resample", lambda: self._stack(inputs))
-        return Prepared(inputs, formats, stack, self._stage("hash", lambda: _hashes(inputs)))
+        hashes = self._stage("hash", lambda: _hashes(inputs))
+        return Prepared(inputs, formats, stack, hashes, digest.result())
 
     def compute(self, prepared: Prepared) -> Results:
         """Probability and mask.
@@ -227,6 +243,7 @@ class CaseRun:
         return {
             "case": self.case,
             "bundle": self.bundle,
+            "options": {"sha256": self.key.options},
             "software": {"differseg_med": __version__, **versions},
         }
 
@@ -258,7 +275,7 @@ def _record(prepared: Prepared, mask: Volume) -> dict[str, Any]:
     """What was read, where it lies and what came out."""
     inputs, stack = prepared.inputs, prepared.stack
     return {
-        "input": _describe_inputs(inputs, prepared.hashes),
+        "input": {"sha256": prepared.digest, **_describe_inputs(inputs, prepared.hashes)},
         "geometry": {
             "reference": describe_grid(stack.reference),
             "work": describe_grid(stack.grid),
@@ -290,18 +307,33 @@ def _describe_inputs(inputs: Inputs, hashes: Mapping[str, str]) -> dict[str, Any
     return {"kind": inputs.kind, "modalities": described}
 
 
-def _record_failure(run: CaseRun, target: Path, error: Exception) -> None:
-    """Leave a record where no results stand; what stands there stays."""
+def record_failure(
+    identity: Mapping[str, Any],
+    target: Path,
+    error: Exception,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Leave a record where no results stand; what stands there stays.
+
+    Args:
+        identity: what `CaseRun.identity` says.
+        target: folder of the case.
+        error: what ended the case.
+        seconds: how long each stage took.
+
+    Returns:
+        The record.
+    """
     known = isinstance(error, DifferSegError)
-    status = {
+    status: dict[str, Any] = {
         "state": "failed",
         "code": error.code if isinstance(error, DifferSegError) else "E_INTERNAL",
         "message": str(error) if known else type(error).__name__,
-        **run.identity(),
-        "timings_s": run.timings.seconds,
+        **identity,
+        "timings_s": dict(seconds),
     }
     try:
         with workspace(target, overwrite=False) as folder:
-            write_status(folder, status)
+            return write_status(folder, status)
     except OutputError:
-        return  # results of an earlier run, or no place to write to: the error itself is raised
+        return status  # results of an earlier run, or no place to write to: the error says so
