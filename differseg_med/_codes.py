@@ -76,6 +76,7 @@ E_MODALITY | A modality name is not declared. | Use one of the names that the me
 E_BUNDLE | No bundle of that name or path was found. | List the bundles with: differseg-med bundles.
 E_DATASET | No dataset of that name is declared. | List them with: differseg-med datasets.
 E_MANIFEST | A manifest of studies cannot be used. | Correct the line that the message names.
+E_UID_MAP | The UID map is not a private file of its owner, or is no map. | Give another file with --uid-map, or set its mode to 0600.
 E_CODE | That code does not exist. | List the codes with: differseg-med explain --all.
 """
 
@@ -114,6 +115,7 @@ E_CHANNELS | The image has another number of channels than the bundle takes. | C
 E_SPACING_RANGE | The spacing is outside the range that the bundle was made for. | Use another bundle, or resample on purpose beforehand.
 E_LAYOUT | Nothing in the folder fits a published layout of the dataset. | Give --source the unpacked dataset; the message says which file names are looked for.
 E_LABEL | The label of a case is missing, or holds values that the dataset does not declare. | Compare with the published file; a dataset of your own is declared in a YAML file.
+E_BURNED_IN | Pixels may show the patient's identity, and pixels are not cleaned. | Leave the series out, or clean its pixels with another tool first.
 E_SEGMENTATION | A segmentation or contour object cannot be placed on the reference grid. | Check that it references this series or frame.
 """
 

@@ -16,6 +16,7 @@ __all__ = [
     "Finding",
     "ModelError",
     "OutputError",
+    "ServerError",
     "StudyError",
     "UsageError",
 ]
@@ -81,6 +82,12 @@ class ModelError(DifferSegError):
     """A network was given something that it cannot take."""
 
     kind = Kind.MODEL
+
+
+class ServerError(DifferSegError):
+    """An archive could not be reached, refused, or gave something else than was asked for."""
+
+    kind = Kind.SERVER
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,22 @@
+"""A DICOM archive over DICOMweb: fetch studies, store results, watch for new studies.
+
+Nothing here talks to a network before it is called, and what is needed for it is imported then.
+"""
+
+from __future__ import annotations
+
+from differseg_med.integrations.archive._archive import check_query
+from differseg_med.integrations.archive._pull import PulledStudy, case_of, pull
+from differseg_med.integrations.archive._push import PushedFile, PushReport, push
+from differseg_med.integrations.archive._server import Server
+
+__all__ = [
+    "PulledStudy",
+    "PushReport",
+    "PushedFile",
+    "Server",
+    "case_of",
+    "check_query",
+    "pull",
+    "push",
+]
