@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from differseg_med.cli import _print
+from differseg_med.cli import _print, _print_data
 from differseg_med.cli._base import (
     ALL_FAILED,
     SOME_FAILED,
@@ -20,41 +20,124 @@ from differseg_med.cli._base import (
     app,
     read_options,
 )
+from differseg_med.errors import UsageError
 
 __all__: list[str] = []
 
 
 @app.command()
+def datasets(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Write the reference page instead of a table.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the public datasets that can be prepared by name."""
+    from differseg_med.data import datasets_page, list_datasets
+
+    if markdown:
+        _print.line(datasets_page().rstrip("\n"))
+        return
+    _print_data.datasets(list_datasets(), as_json=json)
+
+
+@app.command()
 def prepare(
-    from_dicom: Annotated[
-        Path, typer.Option("--from-dicom", help="Folder of DICOM studies, folders or .zip files.")
-    ],
-    bundle: Annotated[str, typer.Option("--bundle", help="Bundle that the data is for.")],
     out: Annotated[Path, typer.Option(help="Folder for the cases and the datalist.")],
-    roi: Annotated[
+    dataset: Annotated[
         str | None,
-        typer.Option(help="Region or segment that is the truth."),
+        typer.Argument(help="Name of a public dataset, or a YAML file that declares one."),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of the dataset as it is published.")
+    ] = None,
+    from_dicom: Annotated[
+        Path | None,
+        typer.Option("--from-dicom", help="Folder of DICOM studies, folders or .zip files."),
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", help="Bundle that the DICOM studies are for.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Binary target of the dataset; its first if left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn in the split.")] = 0,
+    folds: Annotated[int, typer.Option(help="Cross-validation folds; 0 for none.")] = 5,
+    workers: Annotated[int, typer.Option(help="Cases that are read at once.")] = 1,
+    no_split: Annotated[
+        bool, typer.Option("--no-split", help="Every case in every section: to try a pipeline.")
+    ] = False,
+    roi: Annotated[
+        str | None, typer.Option(help="Region or segment of a DICOM study that is the truth.")
     ] = None,
     rules: RulesFile = None,
     pet: Pet = None,
     register: Register = None,
     lenient: Lenient = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace cases that exist.")
+        bool, typer.Option("--overwrite", help="Replace DICOM cases that exist.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Turn DICOM studies with contours or segmentations into training cases with a datalist."""
+    """Turn a public dataset, or DICOM studies with contours, into training data with a datalist."""
+    if (dataset is None) == (from_dicom is None):
+        raise UsageError("E_OPTION", "give the name of a dataset, or --from-dicom, not both")
+    if from_dicom is None:
+        if source is None or bundle or roi or rules or pet or register or lenient or overwrite:
+            raise UsageError(
+                "E_OPTION",
+                "a dataset needs --source; --bundle, --roi, --rules, --pet, --register, --lenient "
+                "and --overwrite go with --from-dicom",
+            )
+        _published(dataset or "", source, out, target, seed, folds, workers, no_split, json)
+        return
+    if bundle is None or source or target or no_split:
+        raise UsageError(
+            "E_OPTION", "--from-dicom needs --bundle; --source, --target and --no-split do not fit"
+        )
     from differseg_med.bundle import prepare_from_dicom
 
     options = read_options(None, rules, pet, None, register, lenient)
     with _print.progress() as report:
         cases = prepare_from_dicom(
-            from_dicom, bundle, out, options, roi=roi, overwrite=overwrite, report=report
+            from_dicom, bundle, out, options, roi=roi, seed=seed, overwrite=overwrite, report=report
         )
     for case in cases:
         _print.prepared(case, as_json=json)
-    failed = sum(case.error is not None for case in cases)
+    _exit(sum(case.error is not None for case in cases), len(cases))
+
+
+def _published(
+    dataset: str,
+    source: Path,
+    out: Path,
+    target: str | None,
+    seed: int,
+    folds: int,
+    workers: int,
+    no_split: bool,
+    json: bool,
+) -> None:
+    from differseg_med.engine import prepare_dataset
+
+    with _print.progress() as report:
+        result = prepare_dataset(
+            dataset,
+            source,
+            out,
+            target=target,
+            seed=seed,
+            folds=folds,
+            workers=workers,
+            split=not no_split,
+            report=report,
+        )
+    _print_data.prepared_dataset(result, as_json=json)
+    _exit(len(result.refused), len(result.refused) + sum(result.sections.values()))
+
+
+def _exit(failed: int, total: int) -> None:
     if failed:
-        raise typer.Exit(SOME_FAILED if failed < len(cases) else ALL_FAILED)
+        raise typer.Exit(SOME_FAILED if failed < total else ALL_FAILED)

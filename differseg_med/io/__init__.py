@@ -14,6 +14,7 @@ from differseg_med.io._study import Instance, Series, Skipped, Study
 if TYPE_CHECKING:
     from differseg_med.io._between import check_between
     from differseg_med.io._collection import list_studies
+    from differseg_med.io._deid import Deidentified, deidentify
     from differseg_med.io._header import quiet
     from differseg_med.io._image import IMAGE_SUFFIXES, is_image, read_image, write_image_mask
     from differseg_med.io._instance_file import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
     from differseg_med.io._nifti_study import find_nifti
     from differseg_med.io._pet import PetOverrides, suv_scale
+    from differseg_med.io._published import read_published_image, read_published_label
     from differseg_med.io._read import read_study
     from differseg_med.io._read_seg import read_seg
     from differseg_med.io._register import Registration, register_rigid
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
     from differseg_med.io._select import describe_series, parse_choice, select_series
     from differseg_med.io._source import source_file
     from differseg_med.io._truth import read_truth
+    from differseg_med.io._uid_map import UidMap, default_uid_map
     from differseg_med.io._volume import to_volume
     from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "Deidentified",
     "Instance",
     "InstanceId",
     "PetOverrides",
@@ -53,7 +57,10 @@ __all__ = [
     "Study",
     "StudyInfo",
     "Tracer",
+    "UidMap",
     "check_between",
+    "default_uid_map",
+    "deidentify",
     "describe_series",
     "find_nifti",
     "instance_id",
@@ -66,6 +73,8 @@ __all__ = [
     "read_instance_id",
     "read_nifti",
     "read_nifti_header",
+    "read_published_image",
+    "read_published_label",
     "read_rtstruct",
     "read_rules",
     "read_seg",
@@ -85,6 +94,10 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Deidentified": "_deid",
+    "UidMap": "_uid_map",
+    "default_uid_map": "_uid_map",
+    "deidentify": "_deid",
     "IMAGE_SUFFIXES": "_image",
     "InstanceId": "_instance_file",
     "instance_id": "_instance_file",
@@ -108,6 +121,8 @@ _LAZY = {
     "read_image": "_image",
     "read_nifti": "_nifti",
     "read_nifti_header": "_nifti",
+    "read_published_image": "_published",
+    "read_published_label": "_published",
     "read_rtstruct": "_rtstruct",
     "read_rules": "_rules",
     "read_seg": "_read_seg",

@@ -12,7 +12,7 @@ from differseg_med.errors import OutputError, StudyError
 from differseg_med.geometry import Grid, Volume
 from differseg_med.io._limits import MAX_VOXELS, check_voxels
 
-__all__ = ["IMAGE_SUFFIXES", "is_image", "read_image", "write_image_mask"]
+__all__ = ["IMAGE_SUFFIXES", "PICTURE_AFFINE", "is_image", "read_image", "write_image_mask"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Endings of the files that are read as pictures."""

@@ -56,7 +56,11 @@ class NiftiHeader:
 
 
 def read_nifti_header(
-    path: str | Path, *, xform: Xform | None = None, max_voxels: int = MAX_VOXELS
+    path: str | Path,
+    *,
+    xform: Xform | None = None,
+    max_voxels: int = MAX_VOXELS,
+    channel: int | None = None,
 ) -> NiftiHeader:
     """Read and check the header of a ``.nii`` or ``.nii.gz`` file; no voxel is read.
 
@@ -64,6 +68,7 @@ def read_nifti_header(
         path: the file.
         xform: which transform to use where qform and sform disagree.
         max_voxels: largest number of voxels that is accepted.
+        channel: which volume of a file with four dimensions; None for a file that holds one.
 
     Raises:
         StudyError: the file is refused; the code says why.
@@ -71,10 +76,12 @@ def read_nifti_header(
     path = Path(path)
     _check_name(path)
     raw = _parse_header(path)
-    shape = _shape(raw)
-    check_voxels(shape, max_voxels)
+    *space, count = _shape(raw, channel)
+    shape = (space[0], space[1], space[2])
+    check_voxels((*shape, count), max_voxels)
     dtype = _dtype(raw)
-    offset = _check_size(path, raw, shape, dtype)
+    offset = _check_size(path, raw, (*shape, count), dtype)
+    offset += (channel or 0) * int(np.prod(shape)) * dtype.itemsize
     slope, intercept = _scaling(raw, dtype)
     affine, used = _affine(raw, shape, xform)
     return NiftiHeader(Grid(shape, affine), dtype, slope, intercept, offset, used)
@@ -86,6 +93,7 @@ def read_nifti(
     *,
     xform: Xform | None = None,
     max_voxels: int = MAX_VOXELS,
+    channel: int | None = None,
 ) -> Volume:
     """Read a 3D NIfTI file as float32, with its affine as it stands in the header.
 
@@ -94,12 +102,13 @@ def read_nifti(
         modality: what the file shows; recorded on the volume.
         xform: which transform to use where qform and sform disagree.
         max_voxels: largest number of voxels that is accepted.
+        channel: which volume of a file with four dimensions; None for a file that holds one.
 
     Raises:
         StudyError: the file is refused; the code says why.
     """
     path = Path(path)
-    header = read_nifti_header(path, xform=xform, max_voxels=max_voxels)
+    header = read_nifti_header(path, xform=xform, max_voxels=max_voxels, channel=channel)
     stored = _read_voxels(path, header)
     array = stored.astype(np.float32, copy=False)
     if not array.flags.writeable or array.dtype.byteorder not in "=|<>":
@@ -182,16 +191,20 @@ def _parse_header(path: Path) -> Any:
     raise StudyError("E_NIFTI", "the file does not start with a NIfTI header")
 
 
-def _shape(raw: Any) -> tuple[int, int, int]:
+def _shape(raw: Any, channel: int | None = None) -> tuple[int, int, int, int]:
+    """Sizes in space, and the number of volumes."""
     dim = [int(n) for n in raw["dim"]]
     if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1:
         raise StudyError("E_NIFTI", f"the header's dimensions {dim[: max(1, dim[0]) + 1]} are void")
     sizes = dim[1 : dim[0] + 1]
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
-    if len(sizes) != 3:
+    if len(sizes) != (3 if channel is None else 4):
         raise StudyError("E_DIMENSIONS", f"the image has {len(sizes)} dimensions {tuple(sizes)}")
-    return sizes[0], sizes[1], sizes[2]
+    count = 1 if channel is None else sizes[3]
+    if channel is not None and not 0 <= channel < count:
+        raise StudyError("E_CHANNELS", f"volume {channel} was wanted of a file that holds {count}")
+    return sizes[0], sizes[1], sizes[2], count
 
 
 def _dtype(raw: Any) -> np.dtype[Any]:

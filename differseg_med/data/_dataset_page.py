@@ -1,0 +1,108 @@
+"""The reference page of declared datasets, made from their declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from differseg_med.data._datasets import DatasetInfo, Layout, list_datasets
+from differseg_med.data._targets import Target
+
+__all__ = ["datasets_page"]
+
+_HEAD = """# Datasets
+
+Public datasets that `differseg-med prepare NAME --source DIR --out OUT` reads. Nothing is
+downloaded or shipped: each has a licence and often a registration of its own. *In the paper* says
+how sure it is that the authors of the method used the set; `NOT IN PAPER` are ours. How to use this page:
+[how to prepare a dataset](../how-to/prepare-a-dataset.md).
+
+This page is made from `configs/datasets/` by `make bundles`; do not edit it by hand.
+
+"""
+
+
+def datasets_page(datasets: Iterable[DatasetInfo] | None = None) -> str:
+    """The page in Markdown.
+
+    Args:
+        datasets: what stands on it; every declared dataset if left out.
+    """
+    listed = list(list_datasets() if datasets is None else datasets)
+    parts = [_HEAD, "| name | what | dims | streams | targets | licence | in the paper |\n"]
+    parts.append("|-|-|-|-|-|-|-|\n")
+    for info in listed:
+        streams = ", ".join(_stream(info, name) for name in info.streams)
+        cells = (
+            f"[`{info.name}`](#{info.name})",
+            info.title,
+            f"{info.dims}D",
+            streams,
+            ", ".join(f"`{name}`" for name in info.targets),
+            info.licence,
+            info.confidence,
+        )
+        parts.append(f"| {' | '.join(cells)} |\n")
+    parts.append("\nStreams in brackets may be absent; the first target is the default.\n")
+    return "".join(parts) + "".join(_section(info) for info in listed)
+
+
+def _stream(info: DatasetInfo, name: str) -> str:
+    return name if name in info.required else f"[{name}]"
+
+
+def _section(info: DatasetInfo) -> str:
+    published = ", ".join(f"{name} {count}" for name, count in info.published.items())
+    lines = [
+        f"\n## {info.name}\n",
+        f"{info.title}. Bundles: {', '.join(f'`{task}`' for task in info.tasks) or 'none'}.\n",
+        f"- Source: {_source(info.source)}",
+        f"- Published cases: {published}",
+        f"- Split: {_split(info)}",
+        *(f"- Target `{t.name}`: {t.title} ({_classes(info, t.name)})" for t in _targets(info)),
+        *(f"- Layout {layout.name}: {_layout(layout)}" for layout in info.layouts),
+    ]
+    if info.patients == "unknown":
+        lines.append("- Patients are not published: an image counts as a patient.")
+    if info.notes:
+        lines.append(f"- {info.notes.strip()}")
+    lines += [f"- Not verified: {text}" for text in info.uncertain]
+    return "\n".join(lines) + "\n"
+
+
+def _source(source: str) -> str:
+    return ", ".join(
+        f"<{part.strip()}>" if part.strip().startswith("http") else part.strip()
+        for part in source.split(" ; ")
+    )
+
+
+def _targets(info: DatasetInfo) -> list[Target]:
+    return list(info.targets.values())
+
+
+def _classes(info: DatasetInfo, name: str) -> str:
+    target = info.targets[name]
+    text = " + ".join(target.classes)
+    return f"{text}; {', '.join(target.ignore)} ignored" if target.ignore else text
+
+
+def _split(info: DatasetInfo) -> str:
+    shares = "/".join(f"{share * 100:g}" for share in info.split.shares)
+    drawn = f"drawn by patient, {shares} %"
+    if info.split.lists:
+        names = ", ".join(f"`{entry['path']}`" for entry in info.split.lists.values())
+        return f"published lists {names}"
+    if info.split.sections:
+        fixed = ", ".join(f"`{value}` is {part}" for value, part in info.split.sections.items())
+        return f"by folder or name ({fixed}); what is left open is {drawn}"
+    return drawn
+
+
+def _layout(layout: Layout) -> str:
+    images = [
+        f"{name} `{patterns[0].path.text}`"
+        + (f" (volume {patterns[0].channel})" if patterns[0].channel is not None else "")
+        for name, patterns in layout.files.items()
+    ]
+    label = " or ".join(f"`{pattern.path.text}`" for pattern in layout.label)
+    return f"{'; '.join(images)}; label {label}"

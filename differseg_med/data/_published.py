@@ -1,0 +1,277 @@
+"""A published folder read by its declaration: which cases there are and what each of them lacks."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from differseg_med.data._datasets import DatasetInfo, FilePattern, Layout
+from differseg_med.data._patterns import ROOT, PathPattern, case_name, fill
+from differseg_med.errors import BundleError, DifferSegError, StudyError, UsageError
+
+__all__ = ["Published", "PublishedCase", "SourceFile", "read_published"]
+
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file, or one folder of slices, of a published dataset.
+
+    Attributes:
+        path: where it lies.
+        relative: the same, relative to the source, with ``/``.
+        channel: which volume of a 4-D file.
+    """
+
+    path: Path
+    relative: str
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
+class PublishedCase:
+    """One case as it lies in the source.
+
+    Attributes:
+        case: its name, safe as the name of a folder.
+        patient: its patient; never leaves this package in plain text where it is not public.
+        group: ``training``, ``validation``, ``test``, ``pool`` or ``unlabelled``.
+        files: image of each stream that is there.
+        label: files of its label; several are joined.
+        problem: why it cannot be used, None where it can.
+    """
+
+    case: str
+    patient: str
+    group: str
+    files: Mapping[str, SourceFile]
+    label: tuple[SourceFile, ...]
+    problem: DifferSegError | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was found below a source.
+
+    Attributes:
+        layout: the layout that fits.
+        root: folder below the source that the layout starts in, "" for the source itself.
+        cases: in order of name.
+        unmatched: files that belong to no case, relative to the source.
+    """
+
+    layout: Layout
+    root: str
+    cases: tuple[PublishedCase, ...]
+    unmatched: tuple[str, ...]
+
+
+def read_published(dataset: DatasetInfo, source: str | Path) -> Published:
+    """Find the cases of a dataset in the folders that it is published in; no image is opened.
+
+    Args:
+        dataset: its declaration.
+        source: the folder, or one above it.
+
+    Raises:
+        UsageError: ``E_PATH`` when there is no folder.
+        StudyError: ``E_LAYOUT`` when nothing in it fits the dataset.
+        BundleError: ``E_DATALIST`` when a published list of cases is not there or names others.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        raise UsageError("E_PATH", f"there is no folder {source!s}")
+    tree = _Tree.walk(folder)
+    fits = [(layout, *_best_root(dataset, layout, tree)) for layout in dataset.layouts]
+    layout, root, count = max(fits, key=lambda fit: fit[2])
+    if not count:
+        wanted = "; ".join(
+            f"{one.name}: {one.files[dataset.reference][0].path.text}" for one in dataset.layouts
+        )
+        raise StudyError(
+            "E_LAYOUT",
+            f"none of {len(tree.files)} files fits a layout of {dataset.name} ({wanted})",
+        )
+    reader = _Reader(dataset, layout, root, tree)
+    cases = _named(reader.cases())
+    used = set().union(*(_used(case, tree) for case in cases)) if cases else set()
+    unmatched = tuple(name for name in tree.files if name not in used)
+    return Published(layout, root, cases, unmatched)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """Files and folders below a source, relative and in order; hidden ones are left out."""
+
+    folder: Path
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    @classmethod
+    def walk(cls, folder: Path) -> _Tree:
+        files, folders = [], []
+        for top, inner, names in os.walk(folder):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            above = Path(top).relative_to(folder).as_posix()
+            prefix = "" if above == "." else f"{above}/"
+            files += [prefix + name for name in names if not name.startswith(".")]
+            folders += [f"{prefix}{name}/" for name in inner]
+        return cls(folder, tuple(sorted(files)), tuple(sorted(folders)))
+
+    def fitting(self, pattern: PathPattern) -> Iterable[tuple[str, dict[str, str]]]:
+        for name in self.folders if pattern.is_folder else self.files:
+            if (found := pattern.match(name)) is not None:
+                yield name, found
+
+
+def _best_root(dataset: DatasetInfo, layout: Layout, tree: _Tree) -> tuple[str, int]:
+    """The folder that most images of the reference lie in by this layout, and how many."""
+    counts: Counter[str] = Counter()
+    for pattern in layout.files[dataset.reference]:
+        counts.update(found[ROOT] for _, found in tree.fitting(pattern.path))
+    if not counts:
+        return "", 0
+    root = min(counts, key=lambda name: (-counts[name], len(name), name))
+    return root, counts[root]
+
+
+class _Reader:
+    """Collects the files of each case by the values of the layout's placeholders."""
+
+    def __init__(self, dataset: DatasetInfo, layout: Layout, root: str, tree: _Tree) -> None:
+        self.dataset, self.layout, self.root, self.tree = dataset, layout, root, tree
+        self.values: dict[tuple[str, ...], dict[str, str]] = {}
+        self.lists = self._read_lists()
+        self.patients = self._read_patients()
+
+    def cases(self) -> list[PublishedCase]:
+        found = {name: self._collect(patterns) for name, patterns in self.layout.files.items()}
+        labels = self._collect(self.layout.label)
+        return [
+            self._case(key, {name: files.get(key, []) for name, files in found.items()}, labels)
+            for key in sorted(self.values)
+        ]
+
+    def _collect(self, patterns: Sequence[FilePattern]) -> dict[tuple[str, ...], list[SourceFile]]:
+        """Files by case; of several patterns the first that a case has counts."""
+        kept: dict[tuple[str, ...], list[SourceFile]] = {}
+        for pattern in patterns:
+            files = defaultdict(list)
+            for name, values in self.tree.fitting(pattern.path):
+                if values.pop(ROOT) == self.root:
+                    key = tuple(values[k] for k in self.layout.keys)
+                    self.values.setdefault(key, {}).update(values)
+                    path = self.tree.folder / name
+                    files[key].append(SourceFile(path, name, pattern.channel))
+            kept = {**files, **kept}
+        return kept
+
+    def _case(
+        self,
+        key: tuple[str, ...],
+        found: Mapping[str, list[SourceFile]],
+        labels: Mapping[tuple[str, ...], list[SourceFile]],
+    ) -> PublishedCase:
+        values, label = self.values[key], labels.get(key, [])
+        case = case_name(fill(self.layout.case, values))
+        group = self._group(key, values)
+        files = {name: many[0] for name, many in found.items() if many}
+        problem = self._problem(case, values, found, label, group)
+        patient = self.patients.get(key, fill(self.layout.patient, values))
+        return PublishedCase(case, patient, group, files, tuple(label), problem)
+
+    def _group(self, key: tuple[str, ...], values: Mapping[str, str]) -> str:
+        split = self.dataset.split
+        if split.lists:
+            return self.lists.get(key, "unlabelled")
+        return split.sections.get(values.get(split.by or "", ""), "pool")
+
+    def _problem(
+        self,
+        case: str,
+        values: Mapping[str, str],
+        found: Mapping[str, list[SourceFile]],
+        label: Sequence[SourceFile],
+        group: str,
+    ) -> DifferSegError | None:
+        lacking = [name for name in self.dataset.required if not found[name]]
+        if lacking:
+            paths = ", ".join(
+                f"{name} at {self._expected(self.layout.files[name], values)}" for name in lacking
+            )
+            return StudyError("E_MISSING_MODALITY", f"case {case} lacks {paths}")
+        for name, many in [*found.items(), ("label", [] if self.layout.join else label)]:
+            if len(many) > 1:
+                listed = ", ".join(file.relative for file in many[:3])
+                return StudyError("E_AMBIGUOUS", f"{len(many)} files fit {name}: {listed}")
+        if not label and group != "unlabelled":
+            where = self._expected(self.layout.label, values)
+            return StudyError("E_LABEL", f"case {case} has no label at {where}")
+        return None
+
+    def _expected(self, patterns: Sequence[FilePattern], values: Mapping[str, str]) -> str:
+        return self.root + fill(patterns[0].path.text, values)
+
+    def _read_lists(self) -> dict[tuple[str, ...], str]:
+        groups: dict[tuple[str, ...], str] = {}
+        for group, spec in self.dataset.split.lists.items():
+            path = self.tree.folder / self.root / spec["path"]
+            if not path.is_file():
+                raise BundleError("E_DATALIST", f"the published list {spec['path']} is not there")
+            entry = PathPattern(spec["entry"])
+            for line in filter(None, map(str.strip, path.read_text("utf-8").splitlines())):
+                values = entry.match(line)
+                if values is None:
+                    detail = f"{spec['path']} holds a line that does not fit {spec['entry']}"
+                    raise BundleError("E_DATALIST", detail)
+                groups[tuple(values[k] for k in self.layout.keys)] = group
+        return groups
+
+    def _read_patients(self) -> dict[tuple[str, ...], str]:
+        """Patients from a published table, where there is one and it lies in the source."""
+        table = self.layout.patient_table
+        if not table:
+            return {}
+        rows: dict[tuple[str, ...], str] = {}
+        entry = PathPattern(table["entry"])
+        for name, _ in self.tree.fitting(PathPattern(table["path"])):
+            with (self.tree.folder / name).open(encoding="utf-8-sig", newline="") as file:
+                for row in csv.DictReader(file):
+                    values = entry.match(row.get(table["column"]) or "")
+                    if values is not None and row.get(table["patient"]):
+                        key = tuple(values[k] for k in self.layout.keys)
+                        rows[key] = str(row[table["patient"]])
+        return rows
+
+
+def _used(case: PublishedCase, tree: _Tree) -> set[str]:
+    names = {file.relative for file in (*case.files.values(), *case.label)}
+    folders = tuple(name for name in names if name.endswith("/"))
+    if folders:
+        names |= {name for name in tree.files if name.startswith(folders)}
+    return names | {_partner(name) for name in names if name.endswith(".mhd")}
+
+
+def _partner(name: str) -> str:
+    """The file that holds the voxels of a MetaImage header."""
+    return str(PurePosixPath(name).with_suffix(".raw"))
+
+
+def _named(cases: Sequence[PublishedCase]) -> tuple[PublishedCase, ...]:
+    """Names that are short enough, and told apart where cleaning made two of them equal."""
+    counts = Counter(case.case.lower() for case in cases)
+    named = []
+    for case in cases:
+        name = case.case
+        if counts[name.lower()] > 1 or len(name) > _LONGEST_NAME:
+            files = sorted(file.relative for file in (*case.files.values(), *case.label))
+            digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:8]
+            name = f"{name[: _LONGEST_NAME - 9]}-{digest}"
+        named.append(replace(case, case=name))
+    return tuple(sorted(named, key=lambda case: case.case))
