@@ -77,6 +77,7 @@ E_BUNDLE | No bundle of that name or path was found. | List the bundles with: di
 E_DATASET | No dataset of that name is declared. | List them with: differseg-med datasets.
 E_MANIFEST | A manifest of studies cannot be used. | Correct the line that the message names.
 E_UID_MAP | The UID map is not a private file of its owner, or is no map. | Give another file with --uid-map, or set its mode to 0600.
+E_CASES | Results of different cases, truths or settings were to be compared. | Evaluate all runs on the same cases with the same settings.
 E_CODE | That code does not exist. | List the codes with: differseg-med explain --all.
 """
 
@@ -116,6 +117,7 @@ E_SPACING_RANGE | The spacing is outside the range that the bundle was made for.
 E_LAYOUT | Nothing in the folder fits a published layout of the dataset. | Give --source the unpacked dataset; the message says which file names are looked for.
 E_LABEL | The label of a case is missing, or holds values that the dataset does not declare. | Compare with the published file; a dataset of your own is declared in a YAML file.
 E_BURNED_IN | Pixels may show the patient's identity, and pixels are not cleaned. | Leave the series out, or clean its pixels with another tool first.
+E_MASK | A mask holds values that do not say what is foreground. | Name the value with --label and --ignore-label, or give --threshold.
 E_SEGMENTATION | A segmentation or contour object cannot be placed on the reference grid. | Check that it references this series or frame.
 """
 
@@ -175,6 +177,9 @@ W_UNMATCHED | Files of a published dataset belong to no case and were left out. 
 W_FOLDS | There are fewer patients than folds, so none were drawn. | Use fewer with --folds.
 W_PATIENTS | Patients are not published, so every image counts as one patient. | Do not call figures on such a split patient-level.
 W_NO_SPLIT | Every case stands in every section. | Use it to try a pipeline; figures from it say nothing about other patients.
+W_CASES | Cases that not every run has were left out of a comparison. | Evaluate all runs on the same cases.
+W_FEW_CASES | There are too few pairs for a test to find anything. | Read the intervals, and collect more cases.
+W_UNUSED | Predictions were found that no truth asks for. | Check the names if that surprises.
 W_REGISTERED | A modality was registered to the reference. | Look at the overlay before you use the result.
 """
 

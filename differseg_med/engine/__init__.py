@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from differseg_med.engine._baselines import above_threshold, box_ellipsoid
     from differseg_med.engine._case import CaseOptions, CaseResult, CaseRun, Prepared, segment_case
     from differseg_med.engine._case_table import CaseTable
+    from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
+    from differseg_med.engine._evaluate import EvaluateOptions, Evaluation, evaluate_folder
     from differseg_med.engine._checkpoints import Checkpoints
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
     from differseg_med.engine._montage import draw_montage
     from differseg_med.engine._outputs import FORMATS, Format, Results
+    from differseg_med.engine._pairs import DatalistTruth, FolderTruth
     from differseg_med.engine._predict import Predictor, measure, predict, to_mask
     from differseg_med.engine._process import tune_process
     from differseg_med.engine._progress import Progress
@@ -30,8 +33,14 @@ __all__ = [
     "CaseRun",
     "CaseTable",
     "Checkpoints",
+    "Comparison",
+    "DatalistTruth",
+    "EvaluateOptions",
+    "Evaluation",
+    "FolderTruth",
     "Format",
     "Inspection",
+    "PairedRow",
     "Predictor",
     "Prepared",
     "Progress",
@@ -42,7 +51,9 @@ __all__ = [
     "above_threshold",
     "box_ellipsoid",
     "case_id",
+    "compare_runs",
     "draw_montage",
+    "evaluate_folder",
     "inspect_study",
     "measure",
     "predict",
@@ -55,6 +66,14 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
+    "FolderTruth": "_pairs",
+    "DatalistTruth": "_pairs",
+    "evaluate_folder": "_evaluate",
+    "Evaluation": "_evaluate",
+    "EvaluateOptions": "_evaluate",
+    "compare_runs": "_compare",
+    "PairedRow": "_compare",
+    "Comparison": "_compare",
     "FORMATS": "_outputs",
     "Format": "_outputs",
     "Results": "_outputs",
