@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from differseg_med.engine._baselines import above_threshold, box_ellipsoid
     from differseg_med.engine._case import CaseOptions, CaseResult, CaseRun, Prepared, segment_case
     from differseg_med.engine._case_table import CaseTable
+    from differseg_med.engine._checkpoints import Checkpoints
     from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
     from differseg_med.engine._evaluate import EvaluateOptions, Evaluation, evaluate_folder
-    from differseg_med.engine._checkpoints import Checkpoints
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
     from differseg_med.engine._montage import draw_montage
