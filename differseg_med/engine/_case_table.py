@@ -1,11 +1,8 @@
-"""An ignite handler that writes one row of metrics per case, as CSV and JSON."""
+"""An ignite handler that writes one row of metrics per case, with a summary and a report."""
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,9 @@ import numpy.typing as npt
 from ignite.engine import Engine, Events
 
 from differseg_med.data import grid_of
-from differseg_med.errors import OutputError
+from differseg_med.engine._results import Row, summarise_rows, write_results
 from differseg_med.geometry import Grid
-from differseg_med.metrics import case_metrics
+from differseg_med.metrics import Summary, case_metrics, check_names
 
 __all__ = ["CaseTable"]
 
@@ -27,17 +24,20 @@ Baseline = Callable[[Array, Grid], Array]
 class CaseTable:
     """Compute metrics per case during an evaluation and write them when it is complete.
 
-    Writes ``cases.csv`` (a row per case and method) and ``summary.json`` (mean, median, standard
-    deviation, count of defined values per method and metric) into the output folder.
+    Writes ``cases.csv`` (a row per case and method), ``summary.json``, ``summary.csv`` and
+    ``report.html`` into the output folder, as ``differseg-med evaluate`` does.
 
     Args:
-        output_dir: folder for both files.
+        output_dir: folder for the files.
         nsd_tolerance_mm: tolerance of the normalised surface Dice.
         baselines: methods computed from the raw reference image, by name.
         pred_key: binary prediction, (1, *space), on the same grid as the label.
         label_key: binary truth.
         raw_key: the reference modality's values on the same grid; needed for baselines.
+        ignore_key: voxels that do not count, where a case has any.
         name: name of the method under test.
+        metrics: names of metrics; all if empty.
+        seed: seed of the bootstrap.
     """
 
     def __init__(
@@ -48,14 +48,18 @@ class CaseTable:
         pred_key: str = "pred",
         label_key: str = "label",
         raw_key: str = "raw",
+        ignore_key: str = "ignore",
         name: str = "differseg",
+        metrics: Sequence[str] = (),
+        seed: int = 0,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.nsd_tolerance_mm = nsd_tolerance_mm
         self.baselines = dict(baselines or {})
         self.pred_key, self.label_key, self.raw_key = pred_key, label_key, raw_key
-        self.name = name
-        self.rows: list[dict[str, Any]] = []
+        self.ignore_key, self.name = ignore_key, name
+        self.metrics = check_names(metrics)
+        self.settings = {"nsd_tolerance_mm": nsd_tolerance_mm, "seed": seed}
+        self.rows: list[Row] = []
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""
@@ -66,48 +70,33 @@ class CaseTable:
     def _collect(self, engine: Engine) -> None:
         for extra, output in zip(engine.state.batch, engine.state.output, strict=True):
             item = {**extra, **output}
-            label = item[self.label_key]
-            truth = np.asarray(label[0].cpu())
-            grid = grid_of(label)
-            masks = {self.name: np.asarray(item[self.pred_key][0].cpu())}
+            grid = grid_of(item[self.label_key])
+            truth = _array(item[self.label_key])
+            ignored = item.get(self.ignore_key)
+            masks = {self.name: _array(item[self.pred_key])}
             for name, baseline in self.baselines.items():
-                raw = np.asarray(item[self.raw_key][0].cpu()).reshape(grid.shape)
+                raw = _array(item[self.raw_key]).reshape(grid.shape)
                 masks[name] = baseline(raw, grid).reshape(truth.shape)
             present = "".join("1" if p else "0" for p in item["present"])
             for name, mask in masks.items():
-                spacing = grid.spacing[: truth.ndim]
-                values = case_metrics(mask, truth, spacing, nsd_tolerance_mm=self.nsd_tolerance_mm)
-                self.rows.append(
-                    {"case": item["case"], "method": name, "present": present, **values}
+                values = case_metrics(
+                    mask,
+                    truth,
+                    grid.spacing[: truth.ndim],
+                    nsd_tolerance_mm=self.settings["nsd_tolerance_mm"],
+                    ignore=None if ignored is None else _array(ignored),
+                    names=self.metrics,
                 )
+                row = {"case": item["case"], "method": name, "present": present}
+                self.rows.append({**row, **values})
 
-    def summary(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Mean, median, standard deviation and count per method and metric."""
-        methods = dict.fromkeys(row["method"] for row in self.rows)
-        return {m: _summarise([r for r in self.rows if r["method"] == m]) for m in methods}
+    def summary(self) -> dict[str, dict[str, Summary]]:
+        """Mean, interval, median, standard deviation and counts per method and metric."""
+        return summarise_rows(self.rows, seed=int(self.settings["seed"]))
 
     def _write(self, engine: Engine) -> None:
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            with (self.output_dir / "cases.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
-                writer.writeheader()
-                writer.writerows(self.rows)
-            text = json.dumps(self.summary(), indent=2, allow_nan=False)
-            (self.output_dir / "summary.json").write_text(text + "\n")
-        except OSError as error:
-            raise OutputError("E_WRITE", f"the case table: {error.strerror}") from error
+        write_results(self.output_dir, self.rows, self.settings, f"Evaluation of {self.name}")
 
 
-def _summarise(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    result = {}
-    for metric in (k for k, v in rows[0].items() if isinstance(v, float)):
-        values = np.array([r[metric] for r in rows if not math.isnan(r[metric])])
-        if len(values):
-            result[metric] = {
-                "mean": float(values.mean()),
-                "median": float(np.median(values)),
-                "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-                "n": len(values),
-            }
-    return result
+def _array(tensor: Any) -> Array:
+    return np.asarray(tensor[0].cpu())

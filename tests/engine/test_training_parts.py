@@ -52,12 +52,16 @@ def test_case_table_by_hand(tmp_path: Path) -> None:
     assert float(rows[2]["hd95_mm"]) == pytest.approx(2.0)
     assert float(rows[0]["truth_ml"]) == pytest.approx(64 * 12 / 1000)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["differseg"]["dice"] == {
+    assert summary["methods"]["differseg"]["dice"] == {
         "mean": 0.875,
+        "low": 0.75,
+        "high": 1.0,
         "median": 0.875,
         "sd": pytest.approx(0.25 / np.sqrt(2)),
         "n": 2,
+        "undefined": 0,
     }
+    assert summary["settings"] == {"nsd_tolerance_mm": 3.0, "seed": 0}
 
 
 def test_case_table_says_when_it_cannot_write(tmp_path: Path) -> None:

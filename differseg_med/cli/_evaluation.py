@@ -1,0 +1,141 @@
+"""Commands about how good masks are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from differseg_med.cli import _print, _print_evaluation
+from differseg_med.cli._base import ALL_FAILED, SOME_FAILED, Debug, Json, app
+from differseg_med.errors import UsageError
+
+__all__: list[str] = []
+
+Metrics = Annotated[
+    str | None, typer.Option(help="Names of metrics, separated by commas. Default: all.")
+]
+DatasetDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset_dir",
+        "--dataset-dir",
+        help="Folder that the datalist's paths are relative to. Default: the datalist's own.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of masks, whoever made them.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and report.")],
+    truth: Annotated[Path | None, typer.Option(help="Folder of true masks.")] = None,
+    datalist: Annotated[
+        Path | None, typer.Option(help="Datalist whose labels are the truth, instead of --truth.")
+    ] = None,
+    section: Annotated[str, typer.Option(help="Section of the datalist.")] = "test",
+    dataset_dir: DatasetDir = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Path of a prediction below its folder, such as {case}/lesion.nii.gz."),
+    ] = None,
+    truth_pattern: Annotated[str | None, typer.Option(help="The same for --truth.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the method is called.")] = None,
+    metrics: Metrics = None,
+    nsd_tolerance: Annotated[
+        float, typer.Option(help="Tolerance of the normalised surface Dice, in mm.", min=0.0)
+    ] = 3.0,
+    label: Annotated[
+        int | None, typer.Option(help="Value of the foreground, where masks hold several.")
+    ] = None,
+    prediction_label: Annotated[
+        int | None, typer.Option(help="The same for predictions, where it differs.")
+    ] = None,
+    ignore_label: Annotated[
+        int | None, typer.Option(help="Value in the truth of voxels that do not count.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Values from here on are foreground (JPEG masks).")
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring predictions to the truth's grid.")
+    ] = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare masks with the truth, case by case; write tables with intervals and a report."""
+    from differseg_med.engine import DatalistTruth, EvaluateOptions, FolderTruth, evaluate_folder
+
+    if truth is not None and datalist is not None:
+        raise UsageError("E_OPTION", "evaluate takes --truth DIR or --datalist FILE, not both")
+    source: FolderTruth | DatalistTruth
+    if truth is not None:
+        source = FolderTruth(truth, truth_pattern)
+    elif datalist is not None:
+        source = DatalistTruth(datalist, section, dataset_dir)
+    else:
+        raise UsageError("E_OPTION", "evaluate takes --truth DIR or --datalist FILE")
+    options = EvaluateOptions(
+        metrics=_split(metrics),
+        nsd_tolerance_mm=nsd_tolerance,
+        label=label,
+        prediction_label=prediction_label,
+        ignore_label=ignore_label,
+        threshold=threshold,
+        resample=resample,
+        seed=seed,
+    )
+    with _print.progress() as report:
+        done = evaluate_folder(
+            predictions,
+            source,
+            out,
+            options,
+            pattern=pattern,
+            name=name,
+            overwrite=overwrite,
+            report=report,
+        )
+    _print_evaluation.evaluation(done, as_json=json)
+    if done.failed:
+        raise typer.Exit(SOME_FAILED if len(done.failed) < len(done.rows) else ALL_FAILED)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders with cases.csv, the first is what the others are compared with; "
+            "RUN@METHOD chooses a method.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the comparison as CSV, JSON and HTML.")
+    ] = None,
+    metrics: Metrics = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Compare on the cases that all runs have.")
+    ] = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Test whether runs differ on the same cases: paired, adjusted for testing several times."""
+    from differseg_med.engine import compare_runs
+
+    done = compare_runs(
+        runs, out, metrics=_split(metrics), common=common, seed=seed, overwrite=overwrite
+    )
+    _print_evaluation.comparison(done, as_json=json)
+
+
+def _split(names: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (names or "").split(",") if part.strip())
