@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from differseg_med.bundle._prepare import PreparedCase, prepare_from_dicom
     from differseg_med.bundle._render import render_all, render_bundle
     from differseg_med.bundle._root import bundle_root, checkpoint
-    from differseg_med.bundle._segment import segment
+    from differseg_med.bundle._segment import segment, segment_many, study_sources
 
 __all__ = [
     "BundleInfo",
@@ -36,6 +36,8 @@ __all__ = [
     "render_all",
     "render_bundle",
     "segment",
+    "segment_many",
+    "study_sources",
 ]
 
 _LAZY: dict[str, str] = {
@@ -47,6 +49,8 @@ _LAZY: dict[str, str] = {
     "BundlePredictor": "_load",
     "load_predictor": "_load",
     "segment": "_segment",
+    "segment_many": "_segment",
+    "study_sources": "_segment",
     "bundle_root": "_root",
     "checkpoint": "_root",
     "render_all": "_render",

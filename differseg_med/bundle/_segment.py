@@ -1,16 +1,37 @@
-"""Running a bundle on a study."""
+"""Running a bundle on a study, or on many."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from differseg_med.bundle._load import find_weights, load_predictor
-from differseg_med.bundle._locate import find_bundle
-from differseg_med.engine import CaseOptions, CaseResult, segment_case, sha256
+from differseg_med.bundle._locate import BundleInfo, find_bundle
+from differseg_med.engine import (
+    BatchOptions,
+    BatchSetup,
+    CaseOptions,
+    CaseOutcome,
+    CaseResult,
+    Predictor,
+    StudySource,
+    find_sources,
+    interrupt_on_termination,
+    segment_case,
+    segment_cases,
+    sha256,
+    tune_process,
+    write_cohort,
+)
+from differseg_med.errors import DifferSegError
 
-__all__ = ["segment"]
+__all__ = ["segment", "segment_many", "study_sources"]
+
+Outcomes = Generator[CaseOutcome, None, None]
 
 
 def segment(
@@ -45,13 +66,91 @@ def segment(
     info = find_bundle(bundle)
     report("load")
     predictor = load_predictor(info, weights, device, trust=trust, progress=sys.stderr.isatty())
+    identity = _identity(info, weights, device)
+    return segment_case(study, predictor, out, options, bundle=identity, report=report)
+
+
+def study_sources(paths: Sequence[str | Path], bundle: str | Path) -> list[StudySource]:
+    """The studies that paths stand for: studies, folders of studies, manifests of studies.
+
+    Args:
+        paths: what was given.
+        bundle: name or folder of the bundle.
+
+    Raises:
+        UsageError: ``E_PATH``, ``E_BUNDLE``, ``E_MANIFEST``, or ``E_OPTION`` when two studies would
+            have one name.
+        BundleError: ``E_METADATA``.
+    """
+    return find_sources(paths, find_bundle(bundle).modalities)
+
+
+def segment_many(
+    sources: Iterable[StudySource],
+    bundle: str | Path,
+    out: str | Path,
+    options: CaseOptions | None = None,
+    batch: BatchOptions | None = None,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+) -> Outcomes:
+    """Segment studies with a bundle; in the end the table of all cases is written.
+
+    The table is written after an interruption, too.
+
+    Args:
+        sources: the studies.
+        bundle: name or folder of the bundle.
+        out: folder for all cases.
+        options: how cases are read and written.
+        batch: which cases, and how they are worked on.
+        weights: file to load instead of the bundle's own weights.
+        device: such as ``cpu`` or ``cuda``.
+        trust: run the configuration of a bundle that is not one of this distribution.
+
+    Yields:
+        What became of each case, as soon as it is known.
+
+    Raises:
+        DifferSegError: nothing can be done at all: the bundle, a weights file, an option or the
+            output folder is wrong. What is wrong with a case is in its outcome.
+    """
+    info = find_bundle(bundle)
+    load = functools.partial(_load, info, weights, device, trust=trust)
+    setup = BatchSetup(load, Path(out), options or CaseOptions(), _identity(info, weights, device))
+    outcomes = segment_cases(sources, setup, batch)
+    return _with_table(outcomes, Path(out))
+
+
+def _with_table(outcomes: Outcomes, out: Path) -> Outcomes:
+    try:
+        with interrupt_on_termination(), contextlib.closing(outcomes):
+            yield from outcomes
+    except DifferSegError:
+        raise  # nothing could be done: there is nothing to tell
+    except BaseException:
+        write_cohort(out)
+        raise
+    write_cohort(out)
+
+
+def _load(info: BundleInfo, weights: str | Path | None, device: str, *, trust: bool) -> Predictor:
+    """The predictor, in whichever process is to work with it."""
+    tune_process()
+    return load_predictor(info, weights, device, trust=trust)
+
+
+def _identity(info: BundleInfo, weights: str | Path | None, device: str) -> dict[str, Any]:
     path = find_weights(info, weights)
-    identity = {
+    configs = [info.root / "configs" / name for name in ("metadata.json", "inference.yaml")]
+    return {
         "name": info.name,
         "version": info.version,
+        "config_sha256": sha256(config for config in configs if config.is_file()),
         "weights": path.name,
         "weights_sha256": sha256([path]),
         "device": device,
         "target": info.metadata.get("target"),
     }
-    return segment_case(study, predictor, out, options, bundle=identity, report=report)

@@ -12,23 +12,32 @@ if TYPE_CHECKING:
     from differseg_med.engine._baselines import above_threshold, box_ellipsoid
     from differseg_med.engine._case import CaseOptions, CaseResult, CaseRun, Prepared, segment_case
     from differseg_med.engine._case_table import CaseTable
+    from differseg_med.engine._cases import BatchOptions, segment_cases
     from differseg_med.engine._checkpoints import Checkpoints
+    from differseg_med.engine._cohort import COHORT_COLUMNS, cohort_rows, write_cohort
     from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
     from differseg_med.engine._evaluate import EvaluateOptions, Evaluation, evaluate_folder
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
+    from differseg_med.engine._job import BatchSetup, CaseOutcome
     from differseg_med.engine._montage import draw_montage
     from differseg_med.engine._outputs import FORMATS, Format, Results
     from differseg_med.engine._pairs import DatalistTruth, FolderTruth
     from differseg_med.engine._predict import Predictor, measure, predict, to_mask
-    from differseg_med.engine._process import tune_process
+    from differseg_med.engine._prepare import PreparedDataset, prepare_dataset
+    from differseg_med.engine._process import interrupt_on_termination, tune_process
     from differseg_med.engine._progress import Progress
+    from differseg_med.engine._sources import Part, StudySource, find_sources
     from differseg_med.engine._status import sha256
     from differseg_med.engine._workspace import case_id, workspace
 
 __all__ = [
+    "COHORT_COLUMNS",
     "FORMATS",
+    "BatchOptions",
+    "BatchSetup",
     "CaseOptions",
+    "CaseOutcome",
     "CaseResult",
     "CaseRun",
     "CaseTable",
@@ -41,31 +50,51 @@ __all__ = [
     "Format",
     "Inspection",
     "PairedRow",
+    "Part",
     "Predictor",
     "Prepared",
+    "PreparedDataset",
     "Progress",
     "ReadOptions",
     "Results",
     "StackReport",
+    "StudySource",
     "Wanted",
     "above_threshold",
     "box_ellipsoid",
     "case_id",
+    "cohort_rows",
     "compare_runs",
     "draw_montage",
     "evaluate_folder",
+    "find_sources",
     "inspect_study",
+    "interrupt_on_termination",
     "measure",
     "predict",
+    "prepare_dataset",
     "read_inputs",
     "segment_case",
+    "segment_cases",
     "sha256",
     "to_mask",
     "tune_process",
     "workspace",
+    "write_cohort",
 ]
 
 _LAZY: dict[str, str] = {
+    "BatchOptions": "_cases",
+    "segment_cases": "_cases",
+    "COHORT_COLUMNS": "_cohort",
+    "cohort_rows": "_cohort",
+    "write_cohort": "_cohort",
+    "BatchSetup": "_job",
+    "CaseOutcome": "_job",
+    "interrupt_on_termination": "_process",
+    "Part": "_sources",
+    "StudySource": "_sources",
+    "find_sources": "_sources",
     "FolderTruth": "_pairs",
     "DatalistTruth": "_pairs",
     "evaluate_folder": "_evaluate",
@@ -96,6 +125,8 @@ _LAZY: dict[str, str] = {
     "box_ellipsoid": "_baselines",
     "draw_montage": "_montage",
     "inspect_study": "_inspect",
+    "PreparedDataset": "_prepare",
+    "prepare_dataset": "_prepare",
     "tune_process": "_process",
     "measure": "_predict",
     "predict": "_predict",

@@ -26,7 +26,15 @@ from differseg_med.engine._workspace import case_id, workspace
 from differseg_med.errors import DifferSegError, OutputError, UsageError
 from differseg_med.geometry import Volume
 
-__all__ = ["CaseOptions", "CaseResult", "CaseRun", "Prepared", "record_failure", "segment_case"]
+__all__ = [
+    "CaseOptions",
+    "CaseResult",
+    "CaseRun",
+    "Prepared",
+    "identify",
+    "record_failure",
+    "segment_case",
+]
 
 
 @dataclass(frozen=True)
@@ -239,13 +247,7 @@ class CaseRun:
 
     def identity(self) -> dict[str, Any]:
         """What is known of a case before anything was read."""
-        versions = {name: importlib.metadata.version(name) for name in ("torch", "monai")}
-        return {
-            "case": self.case,
-            "bundle": self.bundle,
-            "options": {"sha256": self.key.options},
-            "software": {"differseg_med": __version__, **versions},
-        }
+        return {**identify(self.case, self.bundle), "options": {"sha256": self.key.options}}
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
         self.report(name)
@@ -269,6 +271,21 @@ class CaseRun:
             spacing=self.predictor.spacing,
             min_overlap=self.predictor.min_overlap,
         )
+
+
+def identify(case: str, bundle: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of every case.
+
+    Args:
+        case: its name.
+        bundle: identity of bundle and weights.
+    """
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "monai")}
+    return {
+        "case": case,
+        "bundle": dict(bundle),
+        "software": {"differseg_med": __version__, **versions},
+    }
 
 
 def _record(prepared: Prepared, mask: Volume) -> dict[str, Any]:
@@ -335,5 +352,5 @@ def record_failure(
     try:
         with workspace(target, overwrite=False) as folder:
             return write_status(folder, status)
-    except OutputError:
+    except (OutputError, OSError):
         return status  # results of an earlier run, or no place to write to: the error says so

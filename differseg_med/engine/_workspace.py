@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from differseg_med.engine._status import STATUS
@@ -76,7 +76,6 @@ def workspace(target: Path, *, overwrite: bool) -> Iterator[Path]:
     _check_free(target, overwrite=overwrite)
     with _holder(target) as holder:
         fresh = holder / _NEW
-        fresh.mkdir()  # not the holder itself, whose mode keeps everybody else out
         yield fresh
         _check_free(target, overwrite=overwrite)  # another run may have been faster
         _publish(fresh, target, holder / _OLD)
@@ -122,22 +121,21 @@ def read_status(folder: Path) -> dict[str, object] | None:
 @contextmanager
 def _holder(target: Path) -> Iterator[Path]:
     """A folder beside the target that names its owner, locked for as long as the owner lives."""
-    lock = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{target.name}.{_host()}.{os.getpid()}."
-        holder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-        lock = (holder / _LOCK).open("wb")
-        _try_lock(lock.fileno())
-    except OSError as error:
-        raise OutputError(
-            "E_WRITE", f"the output folder cannot be used: {error.strerror}"
-        ) from error
-    try:
+    with ExitStack() as cleaning:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{target.name}.{_host()}.{os.getpid()}."
+            holder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            cleaning.callback(shutil.rmtree, holder, ignore_errors=True)
+            # closed before the folder goes: network file systems keep what is open
+            lock = cleaning.enter_context((holder / _LOCK).open("wb"))
+            _try_lock(lock.fileno())
+            (holder / _NEW).mkdir()  # not the holder itself, whose mode keeps everybody else out
+        except OSError as error:
+            raise OutputError(
+                "E_WRITE", f"the output folder cannot be used: {error.strerror}"
+            ) from error
         yield holder
-    finally:
-        lock.close()  # first: network file systems keep what is open
-        shutil.rmtree(holder, ignore_errors=True)
 
 
 def _host() -> str:
