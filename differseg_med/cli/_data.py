@@ -65,6 +65,9 @@ def prepare(
     seed: Annotated[int, typer.Option(help="Seed of what is drawn in the split.")] = 0,
     folds: Annotated[int, typer.Option(help="Cross-validation folds; 0 for none.")] = 5,
     workers: Annotated[int, typer.Option(help="Cases that are read at once.")] = 1,
+    layout: Annotated[
+        str | None, typer.Option(help="Published layout to read, where several fit.")
+    ] = None,
     no_split: Annotated[
         bool, typer.Option("--no-split", help="Every case in every section: to try a pipeline.")
     ] = False,
@@ -91,11 +94,11 @@ def prepare(
                 "a dataset needs --source; --bundle, --roi, --rules, --pet, --register, --lenient "
                 "and --overwrite go with --from-dicom",
             )
-        _published(dataset or "", source, out, target, seed, folds, workers, no_split, json)
+        _published(dataset or "", source, out, target, seed, folds, workers, layout, no_split, json)
         return
-    if bundle is None or source or target or no_split:
+    if bundle is None or source or target or layout or no_split:
         raise UsageError(
-            "E_OPTION", "--from-dicom needs --bundle; --source, --target and --no-split do not fit"
+            "E_OPTION", "--from-dicom needs --bundle; --source, --target, --layout and --no-split do not fit"
         )
     from differseg_med.bundle import prepare_from_dicom
 
@@ -117,6 +120,7 @@ def _published(
     seed: int,
     folds: int,
     workers: int,
+    layout: str | None,
     no_split: bool,
     json: bool,
 ) -> None:
@@ -131,6 +135,7 @@ def _published(
             seed=seed,
             folds=folds,
             workers=workers,
+            layout=layout,
             split=not no_split,
             report=report,
         )

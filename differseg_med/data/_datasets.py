@@ -46,7 +46,8 @@ _KEYS = {
     "patients": str,
 }
 _OPTIONAL = {"notes", "uncertain", "required", "own_grids", "min_overlap", "classes", "patients"}
-_LAYOUT_KEYS = {"files", "label", "case", "patient", "where", "classes", "join", "patient_table"}
+_LAYOUT_OPTIONAL = {"where", "classes", "join", "label_optional", "patient_table"}
+_LAYOUT_KEYS = {"files", "label", "case", "patient"} | _LAYOUT_OPTIONAL
 _FILE_KEYS = {"path", "channel"}
 _SPLIT_KEYS = {"by", "sections", "lists", "shares", "note"}
 _LIST_KEYS = {"path", "entry"}
@@ -80,7 +81,9 @@ class Layout:
         label: patterns of the label, in order of preference.
         case: template of a case's name.
         patient: template of a patient's name.
+        where: regular expression by placeholder.
         join: whether a label is the union of all files that fit.
+        label_optional: whether a case without a label is unlabelled rather than refused.
         classes: values by name of class.
         coloured: whether the values are colours.
         patient_table: CSV file with columns that tell a case's patient, where one is published.
@@ -91,7 +94,9 @@ class Layout:
     label: tuple[FilePattern, ...]
     case: str
     patient: str
+    where: Mapping[str, str]
     join: bool
+    label_optional: bool
     classes: Classes
     coloured: bool
     patient_table: Mapping[str, str] = field(default_factory=dict)
@@ -293,7 +298,7 @@ def _layout(
     name: str, content: Any, classes: Any, streams: Sequence[str], required: Sequence[str]
 ) -> Layout:
     keys: dict[str, type] = dict.fromkeys(_LAYOUT_KEYS, object)
-    body = _checked(content, keys, {"where", "classes", "join", "patient_table"}, f"layout {name}")
+    body = _checked(content, keys, _LAYOUT_OPTIONAL, f"layout {name}")
     where = dict(body.get("where", {}))
     unknown = sorted(set(body["files"]) - set(streams))
     missing = sorted(set(required) - set(body["files"]))
@@ -306,7 +311,9 @@ def _layout(
         label=_patterns(body["label"], where),
         case=body["case"],
         patient=body["patient"],
+        where=where,
         join=bool(body.get("join", False)),
+        label_optional=bool(body.get("label_optional", False)),
         classes=parse_classes(values),
         coloured="#" in str(values),
         patient_table=dict(body.get("patient_table", {})),

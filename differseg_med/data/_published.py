@@ -64,23 +64,28 @@ class Published:
         root: folder below the source that the layout starts in, "" for the source itself.
         cases: in order of name.
         unmatched: files that belong to no case, relative to the source.
+        patients_known: whether patients are published, in names or in a table.
     """
 
     layout: Layout
     root: str
     cases: tuple[PublishedCase, ...]
     unmatched: tuple[str, ...]
+    patients_known: bool
 
 
-def read_published(dataset: DatasetInfo, source: str | Path) -> Published:
+def read_published(
+    dataset: DatasetInfo, source: str | Path, layout: str | None = None
+) -> Published:
     """Find the cases of a dataset in the folders that it is published in; no image is opened.
 
     Args:
         dataset: its declaration.
         source: the folder, or one above it.
+        layout: name of the layout; the one that most cases fit if left out.
 
     Raises:
-        UsageError: ``E_PATH`` when there is no folder.
+        UsageError: ``E_PATH`` when there is no folder, ``E_OPTION`` for an unknown layout.
         StudyError: ``E_LAYOUT`` when nothing in it fits the dataset.
         BundleError: ``E_DATALIST`` when a published list of cases is not there or names others.
     """
@@ -88,21 +93,26 @@ def read_published(dataset: DatasetInfo, source: str | Path) -> Published:
     if not folder.is_dir():
         raise UsageError("E_PATH", f"there is no folder {source!s}")
     tree = _Tree.walk(folder)
-    fits = [(layout, *_best_root(dataset, layout, tree)) for layout in dataset.layouts]
-    layout, root, count = max(fits, key=lambda fit: fit[2])
+    layouts = [one for one in dataset.layouts if layout in (None, one.name)]
+    if not layouts:
+        known = ", ".join(one.name for one in dataset.layouts)
+        raise UsageError("E_OPTION", f"{dataset.name} has no layout {layout!r}; it has {known}")
+    fits = [(one, *_best_root(dataset, one, tree)) for one in layouts]
+    best, root, count = max(fits, key=lambda fit: fit[2])
     if not count:
         wanted = "; ".join(
-            f"{one.name}: {one.files[dataset.reference][0].path.text}" for one in dataset.layouts
+            f"{one.name}: {one.files[dataset.reference][0].path.text}" for one in layouts
         )
         raise StudyError(
             "E_LAYOUT",
             f"none of {len(tree.files)} files fits a layout of {dataset.name} ({wanted})",
         )
-    reader = _Reader(dataset, layout, root, tree)
+    reader = _Reader(dataset, best, root, tree)
     cases = _named(reader.cases())
     used = set().union(*(_used(case, tree) for case in cases)) if cases else set()
     unmatched = tuple(name for name in tree.files if name not in used)
-    return Published(layout, root, cases, unmatched)
+    known = dataset.patients == "published" or bool(reader.patients)
+    return Published(best, root, cases, unmatched, known)
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,8 @@ class _Reader:
         values, label = self.values[key], labels.get(key, [])
         case = case_name(fill(self.layout.case, values))
         group = self._group(key, values)
+        if not label and self.layout.label_optional:
+            group = "unlabelled"
         files = {name: many[0] for name, many in found.items() if many}
         problem = self._problem(case, values, found, label, group)
         patient = self.patients.get(key, fill(self.layout.patient, values))
@@ -224,7 +236,7 @@ class _Reader:
             path = self.tree.folder / self.root / spec["path"]
             if not path.is_file():
                 raise BundleError("E_DATALIST", f"the published list {spec['path']} is not there")
-            entry = PathPattern(spec["entry"])
+            entry = PathPattern(spec["entry"], self.layout.where)
             for line in filter(None, map(str.strip, path.read_text("utf-8").splitlines())):
                 values = entry.match(line)
                 if values is None:
@@ -239,7 +251,7 @@ class _Reader:
         if not table:
             return {}
         rows: dict[tuple[str, ...], str] = {}
-        entry = PathPattern(table["entry"])
+        entry = PathPattern(table["entry"], self.layout.where)
         for name, _ in self.tree.fitting(PathPattern(table["path"])):
             with (self.tree.folder / name).open(encoding="utf-8-sig", newline="") as file:
                 for row in csv.DictReader(file):

@@ -72,6 +72,7 @@ def prepare_dataset(
     seed: int = 0,
     folds: int = 5,
     workers: int = 1,
+    layout: str | None = None,
     split: bool = True,
     report: Callable[[str], None] = lambda stage: None,
 ) -> PreparedDataset:
@@ -90,6 +91,7 @@ def prepare_dataset(
         seed: seed of what is drawn.
         folds: number of cross-validation folds over training and validation; 0 for none.
         workers: number of cases at once.
+        layout: name of the published layout, where several fit.
         split: without, every case stands in every section, for trying a pipeline.
         report: is told what is going on, with an estimate of the time left.
 
@@ -104,7 +106,7 @@ def prepare_dataset(
     info = find_dataset(dataset)
     wanted, folder = info.target(target), Path(out)
     report(f"reading {info.name}")
-    found = read_published(info, source)
+    found = read_published(info, source, layout)
     plan = _sections(info, found, seed) if split else None
     facts, refused = _convert_all(info, found, wanted, folder, workers, report)
     good = [case for case in found.cases if case.case in facts]
@@ -207,9 +209,12 @@ def _sections(info: DatasetInfo, found: Published, seed: int) -> dict[str, str]:
         rest = shares["training"] + shares["validation"]
         part = {"training": shares["training"] / rest, "validation": shares["validation"] / rest}
         section.update(split_patients(groups["training"], part, seed))
-    wanted = {name for name in _SECTIONS if shares[name] > 0 and groups["pool"]} | set(official)
-    for name in [s for s in _SECTIONS if s in wanted | {"training", "validation"}]:
-        if name not in section.values():
+    declared = {*info.split.sections.values(), *info.split.lists}
+    wanted = {name for name in _SECTIONS if shares[name] > 0 and groups["pool"]}
+    if "training" in declared:
+        wanted |= {"training", "validation"} | (declared & set(_SECTIONS))
+    for name in _SECTIONS:
+        if name in wanted and name not in section.values():
             raise BundleError(
                 "E_DATALIST",
                 f"section {name!r} would be empty: {len(found.cases)} cases of "
@@ -234,12 +239,12 @@ def _fill(
                 sections[name].append(case.case)
         else:
             sections[plan[case.patient]].append(case.case)
-    if not sections["training"]:
+    if refused and not good:
         first = next(iter(refused.items()), None)
         detail = f"; the first, {first[0]}: {first[1].code}: {first[1].detail}" if first else ""
         raise BundleError(
             "E_DATALIST",
-            f"section 'training' would be empty: {len(refused)} cases were refused{detail}",
+            f"every section would be empty: {len(refused)} cases were refused{detail}",
             "Correct the cases and run again; what is done is kept.",
         )
     return sections
@@ -297,7 +302,7 @@ def _findings(info: DatasetInfo, found: Published, split: bool) -> tuple[Finding
     findings = []
     if not split:
         findings.append(Finding("W_NO_SPLIT", "every case stands in every section"))
-    if info.patients == "unknown":
+    if not found.patients_known:
         findings.append(Finding("W_PATIENTS", f"{info.name} does not publish patients"))
     if found.unmatched:
         first = ", ".join(found.unmatched[:3])
