@@ -19,6 +19,7 @@ __all__ = [
     "IMAGE_CLASSES",
     "INVALID",
     "KEYWORDS",
+    "PRIVATE",
     "READ_TAGS",
     "plain_tags",
     "private_tags",
@@ -81,7 +82,7 @@ _IDENTITY = ("PatientID", "PatientBirthDate", "PatientSex")
 
 _NUMERIC = frozenset(_NUMBERS)
 
-_PRIVATE = {
+PRIVATE = {
     # keyword of ours: (group, element within its block, private creator)
     "SiemensBValue": (0x0019, 0x0C, "SIEMENS MR HEADER"),
     "GEBValue": (0x0043, 0x39, "GEMS_PARM_01"),
@@ -91,7 +92,7 @@ _PRIVATE = {
     "PhilipsActivityFactor": (0x7053, 0x09, "Philips PET Private Group"),
 }
 
-KEYWORDS = frozenset((*_NUMBERS, *_OTHERS, *_PRIVATE))
+KEYWORDS = frozenset((*_NUMBERS, *_OTHERS, *PRIVATE))
 """Names under which an instance's tags are kept."""
 
 _BLOCKS = range(0x10, 0x14)
@@ -100,7 +101,7 @@ _BLOCKS = range(0x10, 0x14)
 
 def _private_elements() -> list[int]:
     wanted = set()
-    for group, element, _ in _PRIVATE.values():
+    for group, element, _ in PRIVATE.values():
         for block in _BLOCKS:
             wanted |= {(group << 16) | block, (group << 16) | (block << 8) | element}
     return sorted(wanted)
@@ -194,7 +195,7 @@ def _plain(value: Any, *, numeric: bool) -> Any:
 def private_tags(dataset: Dataset) -> dict[str, Any]:
     """Known private values, found through their creator in whichever block they stand."""
     found: dict[str, Any] = {}
-    for name, (group, element, creator) in _PRIVATE.items():
+    for name, (group, element, creator) in PRIVATE.items():
         for block in _BLOCKS:
             holder = dataset.get((group, block))
             if holder is None or str(holder.value).strip() != creator:
