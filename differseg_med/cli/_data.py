@@ -98,7 +98,8 @@ def prepare(
         return
     if bundle is None or source or target or layout or no_split:
         raise UsageError(
-            "E_OPTION", "--from-dicom needs --bundle; --source, --target, --layout and --no-split do not fit"
+            "E_OPTION",
+            "--from-dicom needs --bundle; --source, --target, --layout and --no-split do not fit",
         )
     from differseg_med.bundle import prepare_from_dicom
 

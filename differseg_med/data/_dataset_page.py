@@ -13,8 +13,8 @@ _HEAD = """# Datasets
 
 Public datasets that `differseg-med prepare NAME --source DIR --out OUT` reads. Nothing is
 downloaded or shipped: each has a licence and often a registration of its own. *In the paper* says
-how sure it is that the authors of the method used the set; `NOT IN PAPER` are ours. How to use this page:
-[how to prepare a dataset](../how-to/prepare-a-dataset.md).
+how sure it is that the authors of the method used the set; `NOT IN PAPER` are ours. How to use
+this page: [how to prepare a dataset](../how-to/prepare-a-dataset.md).
 
 This page is made from `configs/datasets/` by `make bundles`; do not edit it by hand.
 
