@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from differseg_med.engine._checkpoints import Checkpoints
     from differseg_med.engine._cohort import COHORT_COLUMNS, cohort_rows, write_cohort
     from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
+    from differseg_med.engine._early_stopping import EarlyStopping
     from differseg_med.engine._evaluate import EvaluateOptions, Evaluation, evaluate_folder
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from differseg_med.engine._prepare import PreparedDataset, prepare_dataset
     from differseg_med.engine._process import interrupt_on_termination, tune_process
     from differseg_med.engine._progress import Progress
+    from differseg_med.engine._provenance import Provenance, describe_environment, hash_configs
     from differseg_med.engine._sources import Part, StudySource, find_sources
     from differseg_med.engine._status import sha256
     from differseg_med.engine._workspace import case_id, workspace
@@ -44,6 +46,7 @@ __all__ = [
     "Checkpoints",
     "Comparison",
     "DatalistTruth",
+    "EarlyStopping",
     "EvaluateOptions",
     "Evaluation",
     "FolderTruth",
@@ -55,6 +58,7 @@ __all__ = [
     "Prepared",
     "PreparedDataset",
     "Progress",
+    "Provenance",
     "ReadOptions",
     "Results",
     "StackReport",
@@ -65,9 +69,11 @@ __all__ = [
     "case_id",
     "cohort_rows",
     "compare_runs",
+    "describe_environment",
     "draw_montage",
     "evaluate_folder",
     "find_sources",
+    "hash_configs",
     "inspect_study",
     "interrupt_on_termination",
     "measure",
@@ -84,6 +90,10 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
+    "hash_configs": "_provenance",
+    "describe_environment": "_provenance",
+    "Provenance": "_provenance",
+    "EarlyStopping": "_early_stopping",
     "BatchOptions": "_cases",
     "segment_cases": "_cases",
     "COHORT_COLUMNS": "_cohort",
