@@ -9,14 +9,19 @@ from differseg_med.integrations.archive._archive import check_query
 from differseg_med.integrations.archive._pull import PulledStudy, case_of, pull
 from differseg_med.integrations.archive._push import PushedFile, PushReport, push
 from differseg_med.integrations.archive._server import Server
+from differseg_med.integrations.archive._watch import Event, Segmenter, WatchOptions, watch
 
 __all__ = [
+    "Event",
     "PulledStudy",
     "PushReport",
     "PushedFile",
+    "Segmenter",
     "Server",
+    "WatchOptions",
     "case_of",
     "check_query",
     "pull",
     "push",
+    "watch",
 ]
