@@ -24,6 +24,7 @@ __all__ = [
     "case",
     "codes",
     "demo",
+    "dump",
     "inspection",
     "internal",
     "line",

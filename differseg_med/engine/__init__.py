@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from differseg_med.engine._case_table import CaseTable
     from differseg_med.engine._cases import BatchOptions, segment_cases
     from differseg_med.engine._checkpoints import Checkpoints
-    from differseg_med.engine._cohort import COHORT_COLUMNS, cohort_rows, write_cohort
+    from differseg_med.engine._cohort import COHORT_COLUMNS, write_cohort
     from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
     from differseg_med.engine._early_stopping import EarlyStopping
+    from differseg_med.engine._deid import pseudonymous_case
     from differseg_med.engine._evaluate import EvaluateOptions, Evaluation, evaluate_folder
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
@@ -67,7 +68,6 @@ __all__ = [
     "above_threshold",
     "box_ellipsoid",
     "case_id",
-    "cohort_rows",
     "compare_runs",
     "describe_environment",
     "draw_montage",
@@ -90,6 +90,7 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
+    "pseudonymous_case": "_deid",
     "hash_configs": "_provenance",
     "describe_environment": "_provenance",
     "Provenance": "_provenance",
@@ -97,7 +98,6 @@ _LAZY: dict[str, str] = {
     "BatchOptions": "_cases",
     "segment_cases": "_cases",
     "COHORT_COLUMNS": "_cohort",
-    "cohort_rows": "_cohort",
     "write_cohort": "_cohort",
     "BatchSetup": "_job",
     "CaseOutcome": "_job",

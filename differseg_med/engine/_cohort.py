@@ -1,20 +1,20 @@
-"""A table of all cases in a folder, made from their records: as CSV and Parquet."""
+"""All cases in a folder, from their records: a table as CSV and Parquet, and a page to look at."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from differseg_med.engine._cohort_report import write_cohort_report
 from differseg_med.engine._status import STATUS
 from differseg_med.engine._workspace import read_status
 from differseg_med.errors import OutputError, UsageError
 
-__all__ = ["COHORT_COLUMNS", "cohort_rows", "write_cohort"]
+__all__ = ["COHORT_COLUMNS", "write_cohort"]
 
 Status = Mapping[str, Any]
 Row = dict[str, Any]
@@ -69,43 +69,51 @@ COHORT_COLUMNS: tuple[str, ...] = tuple(_COLUMNS)
 """Columns of the table, always all of them in this order; new ones come at the end."""
 
 
-def cohort_rows(out: str | Path) -> list[Row]:
-    """One row per case, in order of name.
-
-    Args:
-        out: folder of all cases.
-
-    Raises:
-        UsageError: ``E_PATH`` when there is no such folder.
-    """
-    folder = Path(out)
-    if not folder.is_dir():
-        raise UsageError("E_PATH", f"there is no folder {out}")
-    rows = []
-    for record in sorted(folder.glob(f"[!.]*/{STATUS}")):
-        status = read_status(record.parent)
-        if status is not None:
-            rows.append({name: look(status) for name, (_, look) in _COLUMNS.items()})
-    return rows
+def _rows(records: Sequence[Status]) -> list[Row]:
+    return [{name: look(status) for name, (_, look) in _COLUMNS.items()} for status in records]
 
 
 def write_cohort(out: str | Path) -> list[Row]:
-    """Write ``cohort.csv`` and ``cohort.parquet`` from the records in a folder.
+    """Write ``cohort.csv``, ``cohort.parquet`` and ``cohort.html`` from the records in a folder.
+
+    Each file is replaced whole, so that readers and other runs see the old one or the new one.
 
     Args:
         out: folder of all cases, of whichever run or machine.
 
     Returns:
-        The rows.
+        One row per case, in order of name.
 
     Raises:
         UsageError: ``E_PATH`` when there is no such folder.
         OutputError: ``E_WRITE`` when the table cannot be written.
     """
-    rows, folder = cohort_rows(out), Path(out)
-    for name, content in (("cohort.csv", _csv(rows)), ("cohort.parquet", _parquet(rows))):
-        _replace(folder / name, content)
+    folder = Path(out)
+    if not folder.is_dir():
+        raise UsageError("E_PATH", f"there is no folder {out}")
+    found = (read_status(path.parent) for path in sorted(folder.glob(f"[!.]*/{STATUS}")))
+    records = [status for status in found if status is not None]
+    rows = _rows(records)
+    _replace(folder / "cohort.csv", lambda path: path.write_bytes(_csv(rows)))
+    _replace(folder / "cohort.parquet", lambda path: path.write_bytes(_parquet(rows)))
+    page = [_page_row(status, folder) for status in records]
+    _replace(folder / "cohort.html", lambda path: write_cohort_report(page, path))
     return rows
+
+
+def _page_row(status: Status, folder: Path) -> Row:
+    case = str(status["case"])
+    return {
+        "case": case,
+        "state": status["state"],
+        "code": status["code"],
+        "message": status.get("message"),
+        "volume_ml": _at("result", "volume_ml")(status),
+        "lesions": _at("result", "components")(status),
+        "seconds": _total(status),
+        "warnings": _warnings(status).split(),
+        "has_report": (folder / case / "report.html").is_file(),
+    }
 
 
 def _csv(rows: Sequence[Row]) -> bytes:
@@ -127,25 +135,12 @@ def _parquet(rows: Sequence[Row]) -> bytes:
     return buffer.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Put a file in place whole; what stood there stays until then."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            temporary = Path(name)
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as place:
+            fresh = Path(place, path.name)
+            write(fresh)
+            fresh.replace(path)
     except OSError as error:
         raise OutputError("E_WRITE", f"{path.name}: {error.strerror}") from error
-
-
-def _umask() -> int:
-    """What the user takes from the permissions of new files; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
