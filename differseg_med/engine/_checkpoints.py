@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite import distributed
 from ignite.engine import Engine, Events
 from torch.optim.swa_utils import AveragedModel
 
@@ -21,7 +22,8 @@ _log = logging.getLogger(__name__)
 class Checkpoints:
     """Keep ``model.pt`` (best validation) and ``resume.pt`` (latest state) in one folder.
 
-    Attach it to the trainer after the validation handler. ``model.pt`` holds the averaged weights
+    Attach it to the trainer after the validation handler, in every process of a distributed run:
+    all of them average and resume, the first one writes. ``model.pt`` holds the averaged weights
     that were validated. ``resume.pt`` holds network, average, optimiser, schedule, epoch, best
     metric and the states of Torch's generators; the random states inside MONAI's transforms are
     not part of it, so a resumed run draws other patches than an undisturbed one.
@@ -101,7 +103,8 @@ class Checkpoints:
             part.load_state_dict(state[name])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
-        torch.set_rng_state(state["rng"].cpu())
+        if distributed.get_rank() == 0:  # the others keep the states that their seeds gave
+            torch.set_rng_state(state["rng"].cpu())
         _log.info("resumed after epoch %d, best metric %.4f", state["epoch"], self.best)
 
     def _keep(self, engine: Engine) -> None:
@@ -125,6 +128,8 @@ class Checkpoints:
         self._write("resume.pt", state)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
+        if distributed.get_rank() != 0:
+            return
         target = self.folder / name
         part = target.with_suffix(".part")
         try:

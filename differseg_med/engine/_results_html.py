@@ -107,7 +107,7 @@ def _plots(
     rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Mapping[str, Summary]]
 ) -> list[str]:
     first = next(iter(summary))
-    parts = ["<h2>Distributions</h2>"]
+    parts = ["<h2>Distributions</h2><p>A point is a case; below it the mean and its interval.</p>"]
     for name in (n for n in summary[first] if n in METRICS and METRICS[n].better != "none"):
         values = {m: [float(r[name]) for r in rows if r["method"] == m] for m in summary}
         centres = {m: (s[name].mean, s[name].low, s[name].high) for m, s in summary.items()}

@@ -85,7 +85,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     spare = (high - low) * 0.04 or 0.5
-    return low - spare, high + spare
+    return (0.0 if low >= 0 else low - spare), high + spare
 
 
 def _x(value: float, low: float, high: float) -> float:
