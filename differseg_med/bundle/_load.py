@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
+from differseg_med.bundle._explain import explainable, run_explained
 from differseg_med.bundle._locate import BundleInfo
 from differseg_med.bundle._trust import check_bundle
 from differseg_med.bundle._weights import read_weights
@@ -52,6 +53,7 @@ class BundlePredictor:
         self._network = network.to(device).eval()
         self._inferer = inferer
         self._prepare = prepare
+        self.explain = self._explain if explainable(network) else None
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Image (1, C, *space) in the modalities' units, NaN where absent, to (1, 1, *space)."""
@@ -59,6 +61,15 @@ class BundlePredictor:
         with torch.inference_mode():
             logits = self._inferer(prepared[None].to(self.device), self._network)
             return torch.sigmoid(logits.float()).cpu()
+
+    def _explain(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The probability, and contributions (1, M, *space) that sum to 1; one run gives both."""
+        prepared = self._prepare({"image": image[0]})["image"]
+        with torch.inference_mode():
+            logits, maps = run_explained(
+                self._network, self._inferer, prepared[None].to(self.device)
+            )
+            return torch.sigmoid(logits).cpu(), maps.cpu()
 
 
 def load_predictor(

@@ -11,9 +11,17 @@ from typing import Any
 
 from differseg_med import __version__
 from differseg_med.data import Stack, stack_on_reference
+from differseg_med.engine._contributions import summarize_contributions
 from differseg_med.engine._inputs import Inputs, ReadOptions, Wanted, read_inputs
 from differseg_med.engine._outputs import FORMATS, Results, choose_formats, write_outputs
-from differseg_med.engine._predict import Predictor, measure, predict, to_mask
+from differseg_med.engine._predict import (
+    Predictor,
+    can_explain,
+    explain,
+    measure,
+    predict,
+    to_mask,
+)
 from differseg_med.engine._resume import CaseKey, StudyDigest, options_digest
 from differseg_med.engine._status import (
     Timings,
@@ -132,7 +140,7 @@ def segment_case(
     target = Path(out) / run.case
     try:
         with workspace(target, overwrite=options.overwrite) as folder:
-            prepared = run.prepare()
+            prepared = run.prepare(folder.parent)
             status = run.write(prepared, run.compute(prepared), folder)
     except UsageError:
         raise  # the call is wrong: there is no case to record
@@ -179,21 +187,29 @@ class CaseRun:
             self._digest = StudyDigest(self.study, filter(os.path.isfile, named))
         return self._digest
 
-    def prepare(self) -> Prepared:
+    def prepare(self, scratch: Path) -> Prepared:
         """Read the study and stack its volumes on one grid.
+
+        Args:
+            scratch: an own folder that stays until the results are written.
 
         Raises:
             DifferSegError: the study is refused, or a format cannot be written from it.
         """
         digest = self.digest
-        inputs = self._stage("read", self._read)
-        formats = choose_formats(self.options.formats, inputs, self.predictor.reference)
+        inputs = self._stage("read", lambda: self._read(scratch))
+        formats = choose_formats(
+            self.options.formats,
+            inputs,
+            self.predictor.reference,
+            explains=can_explain(self.predictor),
+        )
         stack = self._stage("resample", lambda: self._stack(inputs))
         hashes = self._stage("hash", lambda: _hashes(inputs))
         return Prepared(inputs, formats, stack, hashes, digest.result())
 
     def compute(self, prepared: Prepared) -> Results:
-        """Probability and mask.
+        """Probability and mask, and the contributions where a format shows them.
 
         Args:
             prepared: what `prepare` gave.
@@ -202,7 +218,7 @@ class CaseRun:
             DifferSegError: the image is not what the predictor takes.
         """
         stack = prepared.stack
-        probability = self._stage("predict", lambda: predict(stack, self.predictor))
+        probability, contributions = self._stage("predict", lambda: self._predict(prepared))
         mask = self._stage("mask", lambda: to_mask(probability, stack.reference))
         return Results(
             case=self.case,
@@ -212,7 +228,12 @@ class CaseRun:
             stack=stack,
             probability=probability,
             mask=mask,
-            record={**self.identity(), **_record(prepared, mask)},
+            record={
+                **self.identity(),
+                **_record(prepared, mask, contributions),
+                "timings_s": dict(self.timings.seconds),
+            },
+            contributions=contributions,
         )
 
     def write(self, prepared: Prepared, results: Results, folder: Path) -> dict[str, Any]:
@@ -254,14 +275,20 @@ class CaseRun:
         with self.timings.stage(name):
             return work()
 
-    def _read(self) -> Inputs:
+    def _read(self, scratch: Path) -> Inputs:
         wanted = Wanted(
             self.predictor.modalities,
             self.predictor.required,
             self.predictor.reference,
             self.predictor.min_overlap,
         )
-        return read_inputs(self.study, wanted, self.options.read)
+        return read_inputs(self.study, wanted, self.options.read, scratch)
+
+    def _predict(self, prepared: Prepared) -> tuple[Volume, dict[str, Volume] | None]:
+        shown = any(FORMATS[name].contributions != "unused" for name in prepared.formats)
+        if shown and can_explain(self.predictor):
+            return explain(prepared.stack, self.predictor)
+        return predict(prepared.stack, self.predictor), None
 
     def _stack(self, inputs: Inputs) -> Stack:
         return stack_on_reference(
@@ -288,7 +315,9 @@ def identify(case: str, bundle: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record(prepared: Prepared, mask: Volume) -> dict[str, Any]:
+def _record(
+    prepared: Prepared, mask: Volume, contributions: Mapping[str, Volume] | None
+) -> dict[str, Any]:
     """What was read, where it lies and what came out."""
     inputs, stack = prepared.inputs, prepared.stack
     return {
@@ -297,9 +326,15 @@ def _record(prepared: Prepared, mask: Volume) -> dict[str, Any]:
             "reference": describe_grid(stack.reference),
             "work": describe_grid(stack.grid),
         },
-        "result": measure(mask),
+        "result": _measured(mask, contributions),
         "findings": describe_findings([*inputs.findings, *stack.findings]),
     }
+
+
+def _measured(mask: Volume, contributions: Mapping[str, Volume] | None) -> dict[str, Any]:
+    if contributions is None:
+        return measure(mask)
+    return {**measure(mask), "contributions": summarize_contributions(contributions, mask)}
 
 
 def _hashes(inputs: Inputs) -> dict[str, str]:

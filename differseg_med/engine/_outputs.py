@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class Results:
         probability: probability of the foreground on the grid of `stack`.
         mask: 0 and 1 on the reference grid.
         record: what ``status.json`` will say, except for the outputs.
+        contributions: by modality its weight at each voxel, on the grid of `stack`; None where they
+            were not asked for or the predictor cannot tell.
     """
 
     case: str
@@ -44,6 +46,7 @@ class Results:
     probability: Volume
     mask: Volume
     record: Mapping[str, Any]
+    contributions: Mapping[str, Volume] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,22 @@ class Format:
     """One thing that a case can be written as.
 
     Attributes:
-        file: its name in the folder of the case.
+        file: its name in the folder of the case; ``{modality}`` in it stands for one file each.
         writer: ``module:function`` that takes the results and the path; imported at use.
         dicom: whether it needs a DICOM study.
         refers_to: formats that must be written too, because this one refers to their files.
+        contributions: whether the contributions of the modalities are ``needed``, ``used`` where
+            the predictor can tell them, or ``unused``.
     """
 
     file: str
     writer: str
     dicom: bool = False
     refers_to: tuple[str, ...] = ()
+    contributions: Literal["needed", "used", "unused"] = "unused"
 
     def write(self, results: Results, folder: Path) -> None:
-        """Write the file into the folder of the case.
+        """Write the file or files into the folder of the case.
 
         Args:
             results: what is written.
@@ -80,20 +86,29 @@ FORMATS: dict[str, Format] = {
     "probability": Format("probability.nii.gz", f"{_HERE}:write_probability"),
     "seg": Format("mask.dcm", f"{_HERE}:write_segmentation", dicom=True),
     "png": Format("montage.png", "differseg_med.engine._montage:write_montage"),
+    "explain": Format(
+        "contribution_{modality}.nii.gz",
+        "differseg_med.engine._contributions:write_contributions",
+        contributions="needed",
+    ),
 }
 """Formats in the order in which they are written."""
 
 
-def choose_formats(wanted: Sequence[str] | None, inputs: Inputs, reference: str) -> tuple[str, ...]:
+def choose_formats(
+    wanted: Sequence[str] | None, inputs: Inputs, reference: str, *, explains: bool = False
+) -> tuple[str, ...]:
     """The formats to write, in order; refuses what cannot be written before anything is computed.
 
     Args:
         wanted: names of `FORMATS`; None for NIfTI, and DICOM SEG where the study is DICOM.
         inputs: what was read.
         reference: the modality whose grid the mask will lie on.
+        explains: whether the predictor tells which modality drove which voxel.
 
     Raises:
-        UsageError: ``E_OPTION`` for a DICOM format of a NIfTI study.
+        UsageError: ``E_OPTION`` for a DICOM format of a NIfTI study, or for contributions that the
+            predictor cannot tell.
         OutputError: ``E_NO_FRAME`` when the reference has no frame of reference.
     """
     dicom = inputs.kind == "dicom"
@@ -104,6 +119,13 @@ def choose_formats(wanted: Sequence[str] | None, inputs: Inputs, reference: str)
             "E_OPTION",
             f"format {placed[0]} needs a DICOM study; this one is NIfTI",
             "Use --formats nifti.",
+        )
+    needy = [name for name in names if FORMATS[name].contributions == "needed"]
+    if needy and not explains:
+        raise UsageError(
+            "E_OPTION",
+            f"format {needy[0]} needs a network that tells which modality drove which voxel",
+            "Leave it out, or use a bundle whose network can.",
         )
     if placed and inputs.series[reference].frame is None:
         raise OutputError("E_NO_FRAME", f"the series of {reference} has no frame of reference")

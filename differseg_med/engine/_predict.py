@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -15,14 +15,21 @@ from differseg_med.geometry import Grid, Volume, centroid_mm
 from differseg_med.io import resample
 from differseg_med.modality import get_modalities
 
-__all__ = ["Predictor", "measure", "predict", "to_mask"]
+__all__ = ["Predictor", "can_explain", "explain", "measure", "predict", "to_mask"]
 
 _SPACING_TOLERANCE = 0.01
 """Largest relative difference between an image's spacing and the one a predictor was made for."""
 
+_SUM_TOLERANCE = 1e-3
+"""Contributions of a voxel may differ from 1 in their sum by this much."""
+
 
 class Predictor(Protocol):
     """Something that turns a stacked image into a probability.
+
+    One that can tell which modality drove which voxel has a method ``explain`` besides, from an
+    image as for a call to the same probability and contributions (1, M, *space) of the M
+    modalities, which sum to 1 at every voxel and are 0 for an absent one.
 
     Attributes:
         modalities: names in channel order.
@@ -61,19 +68,50 @@ def predict(image: Stack, predictor: Predictor) -> Volume:
             the image is not what the predictor takes.
         ModelError: ``E_INTERNAL`` when what comes back is not a probability on the same grid.
     """
-    _check_channels(image, predictor)
-    _check_spacing(image.grid, predictor.spacing)
-    _check_values(image)
+    _check_image(image, predictor)
     with torch.inference_mode():
         result = predictor(torch.from_numpy(image.image)[None])
-    array = np.asarray(result.detach().cpu().numpy(), dtype=np.float32)
-    if array.shape != (1, 1, *image.grid.shape):
-        raise ModelError(
-            "E_INTERNAL", f"the predictor gave shape {array.shape} for grid {image.grid.shape}"
-        )
-    if not (np.isfinite(array).all() and array.min() >= 0.0 and array.max() <= 1.0):
-        raise ModelError("E_INTERNAL", "the predictor gave values that are not probabilities")
-    return Volume(array[0, 0], image.grid)
+    return _probability(result, image.grid)
+
+
+def can_explain(predictor: Predictor) -> bool:
+    """Whether a predictor tells which modality drove which voxel.
+
+    Args:
+        predictor: what computes the probability.
+    """
+    return callable(getattr(predictor, "explain", None))
+
+
+def explain(image: Stack, predictor: Predictor) -> tuple[Volume, dict[str, Volume]]:
+    """Probability as by `predict`, and the contribution of each modality, in one pass.
+
+    Args:
+        image: the stacked image, on the grid that the predictor works on.
+        predictor: one of which `can_explain` is true.
+
+    Returns:
+        The probability, and by modality its weights in [0, 1] on the same grid.
+
+    Raises:
+        StudyError: as `predict`.
+        ModelError: ``E_INTERNAL`` when what comes back are not a probability and contributions.
+    """
+    _check_image(image, predictor)
+    explainer: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    explainer = predictor.explain  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        result, maps = explainer(torch.from_numpy(image.image)[None])
+    probability = _probability(result, image.grid)
+    weights = np.asarray(maps.detach().cpu().numpy(), dtype=np.float32)
+    if weights.shape != (1, len(image.modalities), *image.grid.shape):
+        raise ModelError("E_INTERNAL", f"contributions have shape {weights.shape}")
+    absent = [m for m, there in enumerate(image.present) if not there]
+    whole = bool(np.abs(weights[0].sum(0) - 1.0).max() <= _SUM_TOLERANCE)  # False for NaN
+    if not whole or weights.min() < 0.0 or weights[0, absent].any():
+        raise ModelError("E_INTERNAL", "contributions are no weights that sum to 1")
+    named = zip(image.modalities, weights[0], strict=True)
+    return probability, {name: Volume(values, image.grid) for name, values in named}
 
 
 def to_mask(probability: Volume, reference: Grid, *, threshold: float = 0.5) -> Volume:
@@ -113,6 +151,23 @@ def measure(mask: Volume) -> dict[str, object]:
         "components": int(components),
         "centroid_ras_mm": None if center is None else [round(float(c), 3) for c in center],
     }
+
+
+def _check_image(image: Stack, predictor: Predictor) -> None:
+    _check_channels(image, predictor)
+    _check_spacing(image.grid, predictor.spacing)
+    _check_values(image)
+
+
+def _probability(result: torch.Tensor, grid: Grid) -> Volume:
+    array = np.asarray(result.detach().cpu().numpy(), dtype=np.float32)
+    if array.shape != (1, 1, *grid.shape):
+        raise ModelError(
+            "E_INTERNAL", f"the predictor gave shape {array.shape} for grid {grid.shape}"
+        )
+    if not (np.isfinite(array).all() and array.min() >= 0.0 and array.max() <= 1.0):
+        raise ModelError("E_INTERNAL", "the predictor gave values that are not probabilities")
+    return Volume(array[0, 0], grid)
 
 
 def _check_channels(image: Stack, predictor: Predictor) -> None:
