@@ -10,6 +10,7 @@ from typing import Any
 
 from differseg_med.errors import BundleError, StudyError, UsageError
 from differseg_med.io import IMAGE_SUFFIXES
+from differseg_med.modality import MODALITIES
 
 __all__ = ["find_cases", "load_datalist"]
 
@@ -30,7 +31,8 @@ def load_datalist(
     """Read one section of a datalist and check every file it names.
 
     A datalist is JSON: ``{"training": [{"case": ..., "<modality>": path, "label": path}], ...}``
-    with paths relative to the dataset's folder; a modality that is absent is left out or null.
+    with paths relative to the dataset's folder; a modality that is absent is left out or null, one
+    that is not asked for is passed over.
     Where it has ``"target": NAME``, its labels were prepared for that target (1, 0 and 2 for voxels
     that do not count) and each case carries that name.
 
@@ -65,7 +67,8 @@ def load_datalist(
             raise BundleError(
                 "E_DATALIST", f"{Path(path).name}: case name {case!r} is malformed or stands twice"
             )
-        unknown, missing = set(entry) - known, [k for k in wanted if not entry.get(k)]
+        unknown = set(entry) - known - set(MODALITIES)
+        missing = [k for k in wanted if not entry.get(k)]
         if unknown or missing:
             found = f"unknown {sorted(unknown)}, missing {missing}; known are {sorted(known)}"
             raise BundleError("E_DATALIST", f"{Path(path).name}, case {case}: {found}")

@@ -14,7 +14,7 @@ from monai.transforms import Transform
 from differseg_med.errors import BundleError
 from differseg_med.types import FloatArray
 
-__all__ = ["IGNORED", "PREPARED", "LabelRule", "SplitIgnoredd"]
+__all__ = ["IGNORED", "PREPARED", "PREPARED_PICTURE", "LabelRule", "SplitIgnoredd"]
 
 IGNORED = -1.0
 """Value of a loaded label where a voxel counts neither in the loss nor in a metric."""
@@ -85,7 +85,10 @@ class LabelRule:
 
 
 PREPARED = LabelRule(foreground=(1,), background=(0,), ignore=(2,))
-"""Values of labels that ``differseg-med prepare`` wrote."""
+"""Values of labels of volumes that ``differseg-med prepare`` wrote."""
+
+PREPARED_PICTURE = LabelRule(threshold=128)
+"""Values of labels of pictures that it wrote: 0 and 255, so that people see them."""
 
 
 class SplitIgnoredd(Transform):

@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from differseg_med.data._labels import IGNORED, PREPARED, LabelRule
+from differseg_med.data._labels import IGNORED, PREPARED, PREPARED_PICTURE, LabelRule
 from differseg_med.data._margins import CropMargins
 from differseg_med.data._stack import Stack, stack_on_reference
 from differseg_med.errors import BundleError, StudyError
@@ -177,7 +177,9 @@ class LoadImageModalitiesd(Transform):
             return None
         path = data[self.label_key]
         stored = read_image(path)[0] if is_image(path) else read_nifti(path)
-        rule = PREPARED if data.get("target") else self.labels
+        rule = self.labels
+        if data.get("target"):
+            rule = PREPARED_PICTURE if is_image(path) else PREPARED
         where = f"case {data['case']} ({Path(path).name})"
         label = replace(stored, array=rule.apply(stored.array, where))
         if reference is None or label.grid.is_same(reference.grid, tolerance_mm=0.1):
