@@ -180,6 +180,7 @@ W_NO_SPLIT | Every case stands in every section. | Use it to try a pipeline; fig
 W_CASES | Cases that not every run has were left out of a comparison. | Evaluate all runs on the same cases.
 W_FEW_CASES | There are too few pairs for a test to find anything. | Read the intervals, and collect more cases.
 W_UNUSED | Predictions were found that no truth asks for. | Check the names if that surprises.
+W_DEID | The study was de-identified before use; results refer to the copy. | Nothing: the UID map links old and new.
 W_REGISTERED | A modality was registered to the reference. | Look at the overlay before you use the result.
 """
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from differseg_med.engine import (
     StudySource,
     find_sources,
     interrupt_on_termination,
+    pseudonymous_case,
     segment_case,
     segment_cases,
     sha256,
@@ -64,6 +66,7 @@ def segment(
         DifferSegError: the case failed; the code says why.
     """
     info = find_bundle(bundle)
+    options = _unnamed(study, out, options or CaseOptions())
     report("load")
     predictor = load_predictor(info, weights, device, trust=trust, progress=sys.stderr.isatty())
     identity = _identity(info, weights, device)
@@ -120,8 +123,18 @@ def segment_many(
     info = find_bundle(bundle)
     load = functools.partial(_load, info, weights, device, trust=trust)
     setup = BatchSetup(load, Path(out), options or CaseOptions(), _identity(info, weights, device))
+    if setup.options.read.deid is not None:
+        sources = [replace(s, case=pseudonymous_case(s.study, setup.options, out)) for s in sources]
     outcomes = segment_cases(sources, setup, batch)
     return _with_table(outcomes, Path(out))
+
+
+def _unnamed(study: str | Path, out: str | Path, options: CaseOptions) -> CaseOptions:
+    """Without identity, not even the folder's name is taken over."""
+    if options.read.deid is None:
+        return options
+    name = pseudonymous_case(study, options, out)
+    return replace(options, case=options.case or name)
 
 
 def _with_table(outcomes: Outcomes, out: Path) -> Outcomes:

@@ -26,6 +26,7 @@ __all__ = [
     "Pet",
     "Register",
     "RulesFile",
+    "UidMap",
     "Xform",
     "app",
     "read_options",
@@ -76,6 +77,14 @@ Register = Annotated[
 ]
 Lenient = Annotated[
     bool, typer.Option("--lenient", help="Correct what can be corrected, with a warning.")
+]
+UidMap = Annotated[
+    Path | None,
+    typer.Option(
+        "--uid-map",
+        metavar="FILE",
+        help="Private file of old and new identities. Default: in the user's state folder.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON lines instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

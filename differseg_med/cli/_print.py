@@ -18,11 +18,13 @@ from differseg_med.errors import ModelError
 if TYPE_CHECKING:
     from differseg_med.bundle import BundleInfo, DemoResult, PreparedCase
     from differseg_med.engine import CaseResult, Inspection, StackReport
+    from differseg_med.io import Deidentified
 
 __all__ = [
     "bundles",
     "case",
     "codes",
+    "deidentified",
     "demo",
     "dump",
     "inspection",
@@ -125,6 +127,17 @@ def inspection(found: Inspection, *, as_json: bool) -> None:
         line(f"  refused: {problem.code}: {problem.detail}. {CODES[problem.code].remedy}")
     if not found.problems:
         line("  accepted")
+
+
+def deidentified(done: Deidentified, *, as_json: bool) -> None:
+    """Write what came of a study."""
+    if as_json:
+        left_out = dict(done.left_out)
+        dump({"files": done.files, "series": len(done.series), "left_out": left_out})
+        return
+    for reason, count in sorted(done.left_out.items()):
+        note(f"left out: {count} {reason}")
+    line(f"{done.folder}: {done.files} files in {len(done.series)} series")
 
 
 def summary(seen: Sequence[Inspection]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
@@ -22,6 +23,7 @@ from differseg_med.cli._base import (
     Pet,
     Register,
     RulesFile,
+    UidMap,
     Xform,
     app,
     read_options,
@@ -130,6 +132,10 @@ def segment(
     trust: Annotated[
         bool, typer.Option("--trust-bundle", help="Run the configuration of a foreign bundle.")
     ] = False,
+    deid: Annotated[
+        bool, typer.Option("--deid", help="De-identify a copy first; results refer to the copy.")
+    ] = False,
+    uid_map: UidMap = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -143,7 +149,10 @@ def segment(
 
     options = CaseOptions(
         formats=tuple(formats.split(",")) if formats is not None else None,
-        read=read_options(modality, rules, pet, nifti_xform, register, lenient),
+        read=dataclasses.replace(
+            read_options(modality, rules, pet, nifti_xform, register, lenient),
+            deid=_uid_map(deid, uid_map),
+        ),
         case=case,
         overwrite=overwrite,
     )
@@ -165,6 +174,17 @@ def segment(
         ray_address=ray_address,
     )
     _segment_many(sources, bundle, out, options, batch, place, json)
+
+
+def _uid_map(deid: bool, given: Path | None) -> Path | None:
+    """The map to de-identify with; None for no de-identification."""
+    if not deid:
+        if given is not None:
+            raise UsageError("E_OPTION", "--uid-map has no use without --deid")
+        return None
+    from differseg_med import io
+
+    return given or io.default_uid_map()
 
 
 def _segment_many(

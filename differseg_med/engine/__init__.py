@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from differseg_med.engine._checkpoints import Checkpoints
     from differseg_med.engine._cohort import COHORT_COLUMNS, write_cohort
     from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
-    from differseg_med.engine._early_stopping import EarlyStopping
     from differseg_med.engine._deid import pseudonymous_case
+    from differseg_med.engine._early_stopping import EarlyStopping
     from differseg_med.engine._evaluate import EvaluateOptions, Evaluation, evaluate_folder
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
@@ -79,6 +79,7 @@ __all__ = [
     "measure",
     "predict",
     "prepare_dataset",
+    "pseudonymous_case",
     "read_inputs",
     "segment_case",
     "segment_cases",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from differseg_med import io
+from differseg_med.engine._deid import deidentified
 from differseg_med.errors import Finding, StudyError, UsageError
 from differseg_med.geometry import Volume
 from differseg_med.modality import get_modalities, get_modality
@@ -52,6 +53,8 @@ class ReadOptions:
         register: how modalities in another frame of reference are brought to the reference's; None
             refuses them.
         lenient: correct what can be corrected, with a warning.
+        deid: map of old and new UIDs; the chosen series are de-identified, and only the copy is
+            used from there on. None reads the study itself.
     """
 
     choices: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +63,7 @@ class ReadOptions:
     xform: Literal["sform", "qform"] | None = None
     register: Literal["rigid"] | None = None
     lenient: bool = False
+    deid: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,16 @@ class Inputs:
     findings: tuple[Finding, ...] = ()
 
 
-def read_inputs(study: str | Path, wanted: Wanted, options: ReadOptions) -> Inputs:
+def read_inputs(
+    study: str | Path, wanted: Wanted, options: ReadOptions, scratch: Path | None = None
+) -> Inputs:
     """Read a study.
 
     Args:
         study: a folder or archive of DICOM files, or a folder of NIfTI files named by modality.
         wanted: what is looked for.
         options: how the study is read.
+        scratch: folder for a de-identified copy, which must stay for as long as the result is used.
 
     Raises:
         UsageError: ``E_PATH``, ``E_MODALITY`` or ``E_OPTION``.
@@ -96,7 +103,7 @@ def read_inputs(study: str | Path, wanted: Wanted, options: ReadOptions) -> Inpu
     files = nifti_files(study, wanted.modalities, options)
     if files:
         return _read_nifti(files, wanted, options)
-    return _read_dicom(study, wanted, options)
+    return _read_dicom(study, wanted, options, scratch)
 
 
 def nifti_files(
@@ -185,6 +192,7 @@ def _check_kind(options: ReadOptions, *, dicom: bool) -> None:
         "--rules": not dicom and options.rules,
         "--pet": not dicom and options.pet,
         "--register": not dicom and options.register,
+        "--deid": not dicom and options.deid,
     }
     useless = [name for name, given in idle.items() if given]
     if useless:
@@ -212,11 +220,18 @@ def _read_nifti(files: Mapping[str, Path], wanted: Wanted, options: ReadOptions)
     return Inputs("nifti", volumes, {name: (path,) for name, path in files.items()})
 
 
-def _read_dicom(path: str | Path, wanted: Wanted, options: ReadOptions) -> Inputs:
+def _read_dicom(
+    path: str | Path, wanted: Wanted, options: ReadOptions, scratch: Path | None
+) -> Inputs:
     study = io.read_study(path)
     chosen = select(study, wanted, options)
     between = check_between(chosen, wanted, options)
     series = {name: found for name, found in chosen.items() if found is not None}
+    if options.deid is not None:
+        if scratch is None:
+            raise ValueError("a de-identified copy needs a scratch folder")
+        series = deidentified(path, series, scratch / "deid", options.deid)
+        between += (Finding("W_DEID", f"{len(series)} series were de-identified before use"),)
     volumes = {
         name: _decode(series[name], name, options) if name in series else None
         for name in wanted.modalities

@@ -123,7 +123,7 @@ class Job:
                 return self._keep()
             overwrite = (read_status(self.target) or {}).get("state") == "done"
         self._folder = self._place.enter_context(workspace(self.target, overwrite=overwrite))
-        self._prepared = run.prepare()
+        self._prepared = run.prepare(self._folder.parent)
         return None
 
     def _compute(self) -> None:

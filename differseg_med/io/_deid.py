@@ -34,7 +34,7 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from differseg_med import __version__
 from differseg_med._imports import require
-from differseg_med.errors import OutputError, StudyError
+from differseg_med.errors import OutputError, StudyError, UsageError
 from differseg_med.io._header import quiet, read_header
 from differseg_med.io._source import Source, SourceReader, list_sources
 from differseg_med.io._study import Skipped
@@ -134,6 +134,8 @@ def deidentify(
     """
     require("dicomanonymizer", extra="deid")
     folder = Path(out)
+    if Path(uid_map).resolve().is_relative_to(folder.resolve()):
+        raise UsageError("E_UID_MAP", "the UID map may not lie in the copy")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError("E_EXISTS", f"the folder {folder.name} is not empty")
     with UidMap(uid_map) as identities, SourceReader() as reader, quiet():

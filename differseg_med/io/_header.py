@@ -98,7 +98,8 @@ def read_header(reader: SourceReader, source: Source) -> tuple[Header | Skipped,
     except READ_ERRORS as error:
         if source.member is not None:
             return Skipped(source.label, f"unreadable archive member ({type(error).__name__})"), ()
-        raise StudyError("E_CORRUPT", f"{source.name} cannot be read ({error})") from error
+        kind = type(error).__name__  # its text may hold the whole path
+        raise StudyError("E_CORRUPT", f"{source.name} cannot be read ({kind})") from error
     marked = start[128:132] == b"DICM"
     if not marked and not _looks_like_dataset(start):
         damaged = source.path.suffix.lower() == ".zip" and source.member is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import re
 import threading
 import zipfile
 import zlib
@@ -22,6 +24,11 @@ READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, 
 """What reading a file or an archive member can raise (encrypted members: RuntimeError)."""
 
 _SEPARATOR = ".zip!"
+
+_COUNTED = re.compile(
+    r"(im|img|image|i|mr|ct|pt|pet|slice|file|dicom|z|d)?([-_.]?\d{1,5}){1,3}(\.[a-z]{2,4}(\.gz)?)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,18 @@ class Source:
 
 
 def short_name(label: str) -> str:
-    """Last component of a source's label."""
-    return label.replace("!", "/").rstrip("/").rsplit("/", 1)[-1]
+    """Name of a source as a message may show it.
+
+    Exports name files after patients, accessions and UIDs, so only a name that is no more than a
+    count is shown as it is; any other by the start of its SHA-256, which tells files apart.
+
+    >>> short_name("/data/DOE_JOHN/IM-0001-0007.dcm"), short_name("a.zip!x/Doe^John.dcm")
+    ('IM-0001-0007.dcm', 'file:53a7a0c1')
+    """
+    name = label.replace("!", "/").rstrip("/").rsplit("/", 1)[-1]
+    if _COUNTED.fullmatch(name):
+        return name
+    return f"file:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def parse_label(label: str) -> Source:
