@@ -202,6 +202,8 @@ def _publish(fresh: Path, target: Path, old: Path) -> None:
         try:
             fresh.rename(target)
         except OSError:
+            if target.exists():  # another run was faster, between the two steps
+                _check_free(target, overwrite=False)
             if old.exists():
                 old.rename(target)
             raise
