@@ -95,9 +95,11 @@ def load_predictor(
         UsageError: ``E_PATH`` or ``E_OPTION``.
     """
     walked = None if info.trusted or trust else check_bundle(info)
-    if info.spatial_dims != 3:
+    if info.spatial_dims != 3 and info.view is None:
         raise BundleError(
-            "E_CONFIG", f"the bundle {info.name} is for 2D images; studies are volumes"
+            "E_CONFIG",
+            f"the bundle {info.name} is for pictures; studies are volumes",
+            "Run its inference on a folder of pictures with python -m monai.bundle.",
         )
     path = find_weights(info, weights)
     place = _device(device)

@@ -40,6 +40,7 @@ class BundleInfo:
         reference: the modality whose grid results are given on.
         spatial_dims: 2 or 3.
         spacing: spacing of the grid that the network works on, in mm; None for the reference's.
+        view: axis and neighbours where the network sees slices of a volume, else None.
         min_overlap: share of the reference's box that a modality must cover, where it is regional.
         weights: trained weights inside the bundle, None if it has none.
         trusted: whether the bundle belongs to this distribution.
@@ -53,6 +54,7 @@ class BundleInfo:
     reference: str
     spatial_dims: int
     spacing: tuple[float, float, float] | None
+    view: Mapping[str, int] | None
     min_overlap: Mapping[str, float]
     weights: Path | None
     trusted: bool
@@ -150,6 +152,7 @@ def _read(folder: Path) -> BundleInfo:
             reference=str(block["reference"]),
             spatial_dims=len(image["spatial_shape"]),
             spacing=None if spacing is None else _three(spacing),
+            view=_view(metadata.get("view")),
             min_overlap={key: float(v) for key, v in block.get("min_overlap", {}).items()},
             weights=next((root / name for name in _WEIGHTS if (root / name).is_file()), None),
             trusted=any(own and root.parent == place.resolve() for place, own in _places()),
@@ -176,7 +179,9 @@ def _parse(root: Path) -> dict[str, Any]:
 
 
 def _check(info: BundleInfo, channels: list[str]) -> None:
-    expected = [m.name for m in get_modalities(info.modalities) for _ in range(m.channels)]
+    depth = 1 if info.view is None else 2 * info.view["neighbours"] + 1
+    modalities = get_modalities(info.modalities)
+    expected = [m.name for m in modalities for _ in range(m.channels * depth)]
     if channels != expected:
         raise ValueError(f"channel_def says {channels}, modalities.order says {expected}")
     if not set(info.required) <= set(info.modalities) or info.reference not in info.required:
@@ -184,6 +189,10 @@ def _check(info: BundleInfo, channels: list[str]) -> None:
     target = info.metadata.get("target")
     if target is not None and [len(target["category"]), len(target["type"])] != [3, 3]:
         raise ValueError("target's category and type are [value, scheme, meaning]")
+
+
+def _view(view: Any) -> dict[str, int] | None:
+    return None if view is None else {key: int(view[key]) for key in ("axis", "neighbours")}
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -38,6 +38,12 @@ def make_metadata(
         Content of ``metadata.json``, valid against the model zoo's schema.
     """
     modalities = get_modalities(common["modalities"])
+    label = _target(task)["label"]
+    unit = (
+        "pixel"
+        if common["image_dims"] == "@spatial_dims" and common["spatial_dims"] == 2
+        else "voxel"
+    )
     base: dict[str, Any] = {
         "schema": SCHEMA,
         "version": differseg_med.__version__,
@@ -56,10 +62,10 @@ def make_metadata(
         "authors": "differseg_med",
         "copyright": "Copyright differseg_med",
         "data_source": "",
-        "data_type": "nifti",
+        "data_type": "nifti" if unit == "voxel" else "png",
         "image_classes": ", ".join(f"{m.title} [{m.unit}]" for m in modalities),
-        "label_classes": f"binary mask: 1 is {task['target']['label']}",
-        "pred_classes": f"one logit per voxel: positive is {task['target']['label']}",
+        "label_classes": f"binary mask: 1 is {label}",
+        "pred_classes": f"one logit per {unit}: positive is {label}",
         "eval_metrics": {},
         "intended_use": "Research use only; not a medical device.",
         "references": [_PAPER],
@@ -74,13 +80,27 @@ def make_metadata(
             "min_overlap": common["min_overlap"],
         },
         "work_grid": {"spacing_mm": common["spacing_mm"]},
-        "target": task["target"],
+        "view": _view(common),
+        "target": _target(task),
     }
     return overlay(base, task.get("metadata", {}), f"tasks/{task['name']}.yaml")
 
 
+def _target(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The default target: its name, what it is called and how DICOM codes it."""
+    name, values = next(iter(task["targets"].items()))
+    return {"name": name, **{key: values[key] for key in ("label", "category", "type")}}
+
+
+def _view(common: Mapping[str, Any]) -> dict[str, int] | None:
+    """How slices of a volume are taken, None where the network sees the whole."""
+    view = common["view"]
+    return None if view is None else {key: int(view[key]) for key in ("axis", "neighbours")}
+
+
 def _input_format(modalities: tuple[Modality, ...], common: Mapping[str, Any]) -> dict[str, Any]:
-    channels = [m.name for m in modalities for _ in range(m.channels)]
+    pairs = zip(modalities, common["channels"], strict=True)
+    channels = [m.name for m, width in pairs for _ in range(width)]
     return {
         "type": "image",
         "format": "magnitude",
@@ -103,5 +123,5 @@ def _output_format(task: Mapping[str, Any], common: Mapping[str, Any]) -> dict[s
         "dtype": "float32",
         "value_range": [],
         "is_patch_data": True,
-        "channel_def": {"0": task["target"]["label"]},
+        "channel_def": {"0": _target(task)["label"]},
     }

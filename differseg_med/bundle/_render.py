@@ -10,22 +10,25 @@ from typing import Any
 
 import yaml
 
+from differseg_med.bundle._card import make_card
 from differseg_med.bundle._compose import check_overlay, overlay, read_fragment
 from differseg_med.bundle._metadata import make_metadata
 from differseg_med.errors import BundleError
 from differseg_med.modality import get_modalities
 
-__all__ = ["render_all", "render_bundle"]
+__all__ = ["read_pins", "read_task", "render_all", "render_bundle", "render_task"]
 
 _WORKFLOWS = ("train", "inference")
 _OVERLAYS = ("evaluate", "multi_gpu_train")
 _TASK_KEYS = frozenset(
-    {"name", "dims", "title", "task", "target", "common", "metadata", *_WORKFLOWS, *_OVERLAYS}
+    {"name", "dims", "title", "task", "targets", "card", "common", "metadata"}
+    | {*_WORKFLOWS, *_OVERLAYS}
 )
+_RULE = ("foreground", "background", "ignore", "threshold")
 
 
 def render_bundle(task_file: Path) -> dict[str, str]:
-    """Make the files of one bundle.
+    """Make the files of one bundle of this distribution.
 
     Args:
         task_file: ``configs/tasks/NAME.yaml``; fragments lie in the folders beside it.
@@ -37,29 +40,84 @@ def render_bundle(task_file: Path) -> dict[str, str]:
         BundleError: ``E_CONFIG`` naming the file and the key that is wrong.
     """
     configs = task_file.parents[1]
-    task = read_fragment(task_file)
+    header = f"# Rendered from configs/tasks/{task_file.name}; edit there and run: make bundles\n"
+    rendered = render_task(
+        read_task(task_file), configs, read_pins(configs.parent / "constraints.txt"), header
+    )
+    return rendered | {"LICENSE": (configs.parent / "LICENSE").read_text()}
+
+
+def read_task(path: Path) -> dict[str, Any]:
+    """A task file; see `render_task` for what stands in it.
+
+    Raises:
+        BundleError: ``E_CONFIG`` naming the file and the key that is wrong.
+    """
+    task = read_fragment(path)
     if unknown := set(task) - _TASK_KEYS:
-        raise BundleError("E_CONFIG", f"{task_file.name} sets unknown keys {sorted(unknown)}")
+        raise BundleError("E_CONFIG", f"{path.name} sets unknown keys {sorted(unknown)}")
+    return task
+
+
+def render_task(
+    task: Mapping[str, Any], configs: Path, pins: Mapping[str, str], header: str
+) -> dict[str, str]:
+    """Make the files of a bundle from a task: everything but the licence.
+
+    Args:
+        task: ``name``, ``dims`` (a file in ``configs/dims``), ``title``, ``task``, ``targets`` (by
+            name: label, codes and values; the first is the default) and, by configuration, the keys
+            that differ from ``configs/base``.
+        configs: folder of fragments.
+        pins: versions of packages, by lower-case name.
+        header: comment at the top of each configuration.
+
+    Returns:
+        Text by path relative to the bundle's folder.
+
+    Raises:
+        BundleError: ``E_CONFIG`` naming the fragment and the key that is wrong.
+    """
     dims = read_fragment(configs / "dims" / f"{task['dims']}.yaml")
-    common = _layered(configs, "common", dims, task)
-    common["name"] = task["name"]
-    common["channels"] = [m.channels for m in get_modalities(common["modalities"])]
+    common = _common(task, dims, configs)
     files = {
-        f"configs/{workflow}.yaml": {**common, **_layered(configs, workflow, dims, task)}
-        for workflow in _WORKFLOWS
+        workflow: {**common, **_layered(configs, workflow, dims, task)} for workflow in _WORKFLOWS
     }
-    train = files["configs/train.yaml"]
     for name in _OVERLAYS:
         over = _layered(configs, name, dims, task)
-        check_overlay(train, over, f"{name}.yaml")
-        files[f"configs/{name}.yaml"] = over
-    header = f"# Rendered from configs/tasks/{task_file.name}; edit there and run: make bundles\n"
-    rendered = {path: header + _dump(content) for path, content in files.items()}
-    metadata = make_metadata(task, common, _pins(configs.parent / "constraints.txt"))
+        check_overlay(files["train"], over, f"{name}.yaml")
+        files[name] = over
+    rendered = {f"configs/{name}.yaml": header + _dump(files[name]) for name in files}
+    metadata = make_metadata(task, common, pins)
     rendered["configs/metadata.json"] = json.dumps(metadata, indent=2) + "\n"
     rendered["configs/logging.conf"] = (configs / "base" / "logging.conf").read_text()
-    rendered["LICENSE"] = (configs.parent / "LICENSE").read_text()
+    if task.get("card") != "own":
+        rendered["docs/README.md"] = make_card(
+            (configs / "base" / "README.md").read_text(), task, common
+        )
     return rendered
+
+
+def _common(task: Mapping[str, Any], dims: Mapping[str, Any], configs: Path) -> dict[str, Any]:
+    """What all configurations share, with what follows from the modalities and the targets."""
+    common = _layered(configs, "common", dims, task)
+    widths = [m.channels for m in get_modalities(common["modalities"])]
+    view, depth = common["view"], 1
+    if view is not None:
+        view["channels"], depth = widths, 2 * view["neighbours"] + 1
+    values = {
+        name: {key: target[key] for key in _RULE if key in target} or dims.get("labels", {})
+        for name, target in task["targets"].items()
+    }
+    channels = [width * depth for width in widths]
+    first = next(iter(values))
+    return {
+        **common,
+        "name": task["name"],
+        "channels": channels,
+        "target": first,
+        "targets": values,
+    }
 
 
 def render_all(configs: Path, bundles: Path) -> list[str]:
@@ -83,8 +141,8 @@ def render_all(configs: Path, bundles: Path) -> list[str]:
     return changed
 
 
-def _pins(path: Path) -> dict[str, str]:
-    """Pinned versions by lower-case name."""
+def read_pins(path: Path) -> dict[str, str]:
+    """Pinned versions by lower-case name, from a constraints file."""
     lines = (re.split("[#;]", line)[0].strip() for line in path.read_text().splitlines())
     rows = (line.split("==") for line in lines)
     return {row[0].lower(): row[1] for row in rows if len(row) == 2}

@@ -112,7 +112,7 @@ def test_a_bundle_for_images_is_refused(copy_bundle: Copy, tmp_path: Path) -> No
     metadata = json.loads(path.read_text())
     metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] = ["8*n", "8*n"]
     path.write_text(json.dumps(metadata))
-    with pytest.raises(BundleError, match=r"E_CONFIG: the bundle b is for 2D images"):
+    with pytest.raises(BundleError, match=r"E_CONFIG: the bundle b is for pictures"):
         load(tmp_path / "b")
 
 
