@@ -14,6 +14,9 @@ from differseg_med.errors import ModelError
 
 __all__ = ["StructureLoss", "structure_loss"]
 
+_TINY = 1e-12
+"""Keeps a sample in which no voxel counts from dividing by zero; its loss is 0."""
+
 _POOL = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
@@ -42,7 +45,7 @@ def structure_loss(
 
     Args:
         logits: ``(B, C, *space)``, 2D or 3D.
-        target: mask of the same shape, values in [0, 1].
+        target: mask of the same shape, values in [0, 1]; voxels below 0 do not count.
         pool_size: odd length of the cube of the local mean, in voxels.
         boundary_weight: factor of the boundary term.
         authors_bce_mean: weight the mean of the BCE instead of every voxel's. That is what the
@@ -64,11 +67,13 @@ def structure_loss(
     logits = logits.double() if logits.dtype == torch.float64 else logits.float()
     target = target.to(logits.dtype)
     space = list(range(2, logits.ndim))
-    weight = 1 + boundary_weight * (_local_mean(target, pool_size) - target).abs()
+    counted = (target >= 0).to(logits.dtype)
+    target = target.clamp(min=0)
+    weight = counted * (1 + boundary_weight * (_local_mean(target, pool_size) - target).abs())
     bce = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     if authors_bce_mean:
-        bce = bce.mean().expand_as(bce)
-    weighted_bce = (weight * bce).sum(space) / weight.sum(space)
+        bce = ((bce * counted).sum() / counted.sum().clamp(min=1)).expand_as(bce)
+    weighted_bce = (weight * bce).sum(space) / weight.sum(space).clamp(min=_TINY)
     probability = torch.sigmoid(logits)
     overlap = (probability * target * weight).sum(space)
     union = ((probability + target) * weight).sum(space) - overlap

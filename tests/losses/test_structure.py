@@ -79,3 +79,25 @@ def test_wrong_arguments_are_refused() -> None:
         structure_loss(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 8, 8))
     with pytest.raises(ModelError, match="pool_size is 4"):
         structure_loss(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), pool_size=4)
+
+
+@pytest.mark.parametrize("authors", [False, True])
+def test_voxels_below_zero_do_not_count(authors: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 1, 8, 9, generator=generator, requires_grad=True)
+    target = (torch.rand(2, 1, 8, 9, generator=generator) > 0.5).float()
+    target[0, :, :3] = -1.0
+    loss = structure_loss(logits, target, pool_size=3, authors_bce_mean=authors)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[0, :, :3].abs().max() == 0
+    assert logits.grad[0, :, 3:].abs().min() > 0
+    other = logits.detach().clone()
+    other[0, :, :3] = 50.0
+    same = structure_loss(other, target, pool_size=3, authors_bce_mean=authors)
+    assert float(same) == float(loss)
+
+
+def test_a_sample_in_which_no_voxel_counts_costs_nothing() -> None:
+    logits = torch.randn(1, 1, 4, 4, 4)
+    assert float(structure_loss(logits, torch.full_like(logits, -1.0), pool_size=3)) == 0
