@@ -1,0 +1,71 @@
+"""Pictures as volumes of one slice, and masks as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from differseg_med.errors import OutputError, StudyError
+from differseg_med.io import is_image, read_image, write_image_mask
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_rows_and_columns_keep_their_places(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", PIXELS)
+    red, green, blue = read_image(path, 3, "rgb")
+    assert red.array.shape == (6, 4, 1)
+    for plane, channel in zip((red, green, blue), range(3), strict=True):
+        np.testing.assert_array_equal(plane.array[:, :, 0].T, PIXELS[..., channel])
+    assert red.grid.spacing == (1, 1, 1)
+    assert red.modality == "rgb"
+
+
+def test_grey_comes_from_every_kind_of_picture(tmp_path: Path) -> None:
+    grey = PIXELS[..., 0]
+    same = np.repeat(grey[..., None], 3, -1)
+    opaque = np.dstack([same, np.full_like(grey, 200)])
+    for number, pixels in enumerate((grey, same, opaque)):
+        (plane,) = read_image(save(tmp_path / f"{number}.png", pixels))
+        np.testing.assert_array_equal(plane.array[:, :, 0].T, grey)
+    (plane,) = read_image(save(tmp_path / "bits.png", grey > 100))
+    np.testing.assert_array_equal(plane.array[:, :, 0].T, np.where(grey > 100, 255, 0))
+
+
+def test_masks_come_back(tmp_path: Path) -> None:
+    mask = (PIXELS[..., :1].transpose(1, 0, 2) > 128).astype(np.uint8)
+    path = write_image_mask(mask, tmp_path / "m.png")
+    (plane,) = read_image(path)
+    np.testing.assert_array_equal(plane.array, mask * 255.0)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.png"]
+    with pytest.raises(OutputError, match="E_WRITE"):
+        write_image_mask(np.zeros((3, 3, 2), np.uint8), tmp_path / "v.png")
+    with pytest.raises(OutputError, match="E_WRITE"):
+        write_image_mask(mask, tmp_path / "nowhere" / "m.png")
+
+
+def test_what_is_no_picture_of_8_bits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.png").write_bytes(b"not a picture")
+    with pytest.raises(StudyError, match=r"E_CORRUPT: t\.png"):
+        read_image(tmp_path / "t.png")
+    with pytest.raises(StudyError, match="E_UNSUPPORTED"):
+        read_image(save(tmp_path / "deep.png", PIXELS[..., 0].astype(np.uint16) * 100))
+    path = save(tmp_path / "a.png", PIXELS)
+    with pytest.raises(StudyError, match="E_SIZE"):
+        read_image(path, max_voxels=10)
+    with pytest.raises(StudyError, match="E_CHANNELS"):
+        read_image(path, 2)
+
+
+def test_endings() -> None:
+    assert is_image("a.JPG")
+    assert is_image("a.png")
+    assert not is_image("a.nii.gz")
