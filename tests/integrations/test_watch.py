@@ -1,0 +1,412 @@
+"""The watch against a real archive: every study segmented once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+import requests
+from archive_server import (
+    PASSWORD,
+    USER,
+    Fault,
+    Orthanc,
+    Proxy,
+    files_of,
+    free_port,
+    write_tiny_study,
+)
+from small_watch import options, segment_by_threshold
+
+from differseg_med.errors import ServerError, StudyError, UsageError
+from differseg_med.integrations.archive import Event, case_of, pull, push, watch
+from differseg_med.integrations.archive._health import Health, serve
+
+pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.timeout(240)]
+
+PROGRAM = Path(__file__).with_name("small_watch.py")
+
+
+def run(url: str, out: Path, segment=segment_by_threshold, **changes) -> dict[str, int]:
+    counts = watch(options(url, out, **changes), segment=segment, stop=threading.Event())
+    return {state: number for state, number in counts.items() if number}
+
+
+def steps_of(out: Path, name: str) -> list[str]:
+    with sqlite3.connect(out / "watch.sqlite") as connection:
+        found = connection.execute("SELECT state FROM steps WHERE name=? ORDER BY number", (name,))
+        states = [state for (state,) in found]
+    connection.close()
+    return states
+
+
+def add_studies(orthanc: Orthanc, folder: Path, number: int) -> list[str]:
+    uids = [write_tiny_study(folder / f"s{n}", n, ("pet",)) for n in range(number)]
+    orthanc.add(*(file for n in range(number) for file in files_of(folder / f"s{n}")))
+    return uids
+
+
+def start(orthanc: Orthanc, out: Path, *more: str) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "DIFFERSEG_DICOMWEB_USER": USER,
+        "DIFFERSEG_DICOMWEB_PASSWORD": PASSWORD,
+    }
+    return subprocess.Popen(
+        [sys.executable, PROGRAM, orthanc.url, str(out), *more],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_every_study_gets_one_segmentation_and_keeps_it(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    uids = add_studies(orthanc, tmp_path, 3)
+    assert run(orthanc.url, tiny_out) == {"pushed": 3}
+    assert [orthanc.count("SEG", uid) for uid in uids] == [1, 1, 1]
+    name = case_of(uids[0])
+    assert steps_of(tiny_out, name) == ["new", "pulled", "segmented", "pushed"]
+    assert list((tiny_out / "studies").iterdir()) == []
+    assert (tiny_out / "results" / name / "mask.dcm").is_file()
+    assert run(orthanc.url, tiny_out) == {"pushed": 3}
+    assert orthanc.count("SEG") == 3
+    found = list(
+        pull(options(orthanc.url, tiny_out).server, {"ModalitiesInStudy": "SEG"}, tmp_path)
+    )
+    assert {study.study_uid for study in found} == set(uids)
+
+
+def test_record_holds_no_uid_and_is_private(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    (uid,) = add_studies(orthanc, tmp_path, 1)
+    run(orthanc.url, tiny_out)
+    database = tiny_out / "watch.sqlite"
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    for path in tiny_out.glob("watch.sqlite*"):
+        content = path.read_bytes()
+        assert uid.encode() not in content
+        assert b"PHANTOM" not in content
+
+
+@pytest.mark.parametrize("lost", ["state", "state and results"])
+def test_lost_state_makes_no_second_segmentation(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path, lost: str
+) -> None:
+    add_studies(orthanc, tmp_path, 1)
+    run(orthanc.url, tiny_out)
+    for path in tiny_out.glob("watch.sqlite*"):
+        path.unlink()
+    out = tiny_out if lost == "state" else tmp_path / "elsewhere"
+    assert run(orthanc.url, out) == {"pushed": 1}
+    assert orthanc.count("SEG") == 1
+
+
+def test_segmentation_by_somebody_else_does_not_count(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    add_studies(orthanc, tmp_path, 1)
+    run(orthanc.url, tiny_out)
+    (mine,) = files_of(tiny_out / "results")
+    orthanc.clear()
+    orthanc.add(*files_of(tmp_path / "s0"))
+    dataset = pydicom.dcmread(mine)
+    dataset.ManufacturerModelName = "another"
+    dataset.save_as(tmp_path / "other.dcm")
+    orthanc.add(tmp_path / "other.dcm")
+    assert run(orthanc.url, tmp_path / "elsewhere") == {"pushed": 1}
+    assert orthanc.count("SEG") == 2
+
+
+def test_study_that_is_still_being_sent_waits(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    write_tiny_study(tmp_path / "s0", 0, ("pet",), slices=8)
+    files = files_of(tmp_path / "s0")
+    orthanc.add(*files[:2])
+    seen: list[int] = []
+
+    def segment(study: Path, out: Path, name: str) -> None:
+        seen.append(len(files_of(study)))
+        segment_by_threshold(study, out, name)
+
+    sender = threading.Thread(
+        target=lambda: [(time.sleep(0.15), orthanc.add(file)) for file in files[2:]]
+    )
+    sender.start()
+    assert run(orthanc.url, tiny_out, segment, interval_s=0.6) == {"pushed": 1}
+    sender.join()
+    assert seen == [8]
+
+
+def test_study_that_grows_while_it_is_read_settles_first(
+    proxy: Proxy, orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    uid = write_tiny_study(tmp_path / "s0", 0, ("pet",), slices=6)
+    *early, late = files_of(tmp_path / "s0")
+    orthanc.add(*early)
+    proxy.faults = [Fault("GET", r"/series/[0-9.]+$", before=lambda: orthanc.add(late))]
+    assert run(proxy.url, tiny_out) == {"pushed": 1}
+    assert steps_of(tiny_out, case_of(uid)) == ["new", "postponed", "pulled", "segmented", "pushed"]
+
+
+def test_study_that_lacks_a_modality_is_skipped_until_it_comes(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    write_tiny_study(tmp_path / "s0", 0, ("pet", "ct"))
+    orthanc.add(*files_of(tmp_path / "s0" / "ct"))
+    assert run(orthanc.url, tiny_out) == {"skipped": 1}
+    orthanc.add(*files_of(tmp_path / "s0" / "pet"))
+    assert run(orthanc.url, tiny_out) == {"pushed": 1}
+
+
+def test_study_that_is_refused_fails_with_its_code_and_stops_no_other(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    uids = add_studies(orthanc, tmp_path, 2)
+    happened: list[Event] = []
+
+    def segment(study: Path, out: Path, name: str) -> None:
+        if name == case_of(uids[0]):
+            raise StudyError("E_GAP", "a slice is missing")
+        segment_by_threshold(study, out, name)
+
+    counts = watch(
+        options(orthanc.url, tiny_out),
+        segment=segment,
+        report=happened.append,
+        stop=threading.Event(),
+    )
+    assert (counts["pushed"], counts["failed"]) == (1, 1)
+    (failed,) = (event for event in happened if event.state == "failed")
+    assert (failed.case, failed.code) == (case_of(uids[0]), "E_GAP")
+    for event in happened:
+        assert not any(uid in repr(event) for uid in uids)
+
+
+def test_unexpected_error_shows_no_detail(orthanc: Orthanc, tmp_path: Path, tiny_out: Path) -> None:
+    add_studies(orthanc, tmp_path, 1)
+    happened: list[Event] = []
+
+    def segment(study: Path, out: Path, name: str) -> None:
+        raise RuntimeError("Canary^Patient")
+
+    watch(options(orthanc.url, tiny_out), segment=segment, report=happened.append)
+    assert happened[-1].code == "E_INTERNAL"
+    assert "Canary" not in repr(happened)
+
+
+def test_step_that_failed_for_now_is_taken_again(
+    proxy: Proxy,
+    orthanc: Orthanc,
+    tmp_path: Path,
+    tiny_out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("differseg_med.integrations.archive._watch._FIRST_POSTPONE_S", 0.05)
+    (uid,) = add_studies(orthanc, tmp_path, 1)
+    proxy.faults = [
+        Fault("GET", r"/series/[0-9.]+$", 500, times=3),
+        Fault("POST", "/studies", 503, times=3),
+    ]
+    assert run(proxy.url, tiny_out) == {"pushed": 1}
+    assert orthanc.count("SEG", uid) == 1
+    assert steps_of(tiny_out, case_of(uid)).count("postponed") == 2
+
+
+def test_step_that_never_succeeds_fails_at_last(
+    proxy: Proxy,
+    orthanc: Orthanc,
+    tmp_path: Path,
+    tiny_out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("differseg_med.integrations.archive._watch._FIRST_POSTPONE_S", 0.01)
+    add_studies(orthanc, tmp_path, 1)
+    proxy.faults = [Fault("POST", "/studies", 500, times=999)]
+    assert run(proxy.url, tiny_out, attempts=3) == {"failed": 1}
+    proxy.faults = []
+    assert run(proxy.url, tiny_out) == {"failed": 1}  # until the study changes
+
+
+def test_archive_that_is_down_costs_no_study_an_attempt(
+    proxy: Proxy,
+    orthanc: Orthanc,
+    tmp_path: Path,
+    tiny_out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("differseg_med.integrations.archive._watch._FIRST_POLL_WAIT_S", 0.02)
+    (uid,) = add_studies(orthanc, tmp_path, 1)
+    proxy.faults = [Fault("GET", "/studies", "drop", times=7)]
+    stop, happened = threading.Event(), []
+
+    def report(event: Event) -> None:
+        happened.append(event)
+        if event.state == "pushed":
+            stop.set()
+
+    watch(
+        options(proxy.url, tiny_out, once=False),
+        segment=segment_by_threshold,
+        report=report,
+        stop=stop,
+    )
+    assert [event.state for event in happened[:3]] == ["archive is down"] * 3
+    assert steps_of(tiny_out, case_of(uid)) == ["new", "pulled", "segmented", "pushed"]
+    proxy.faults = [Fault("GET", "/studies", "drop", times=99)]
+    with pytest.raises(ServerError, match="E_SERVER"):  # once: somebody waits for the answer
+        run(proxy.url, tiny_out)
+
+
+def test_wrong_password_ends_the_watch(
+    orthanc: Orthanc, tiny_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFERSEG_DICOMWEB_PASSWORD", "wrong")
+    with pytest.raises(ServerError, match="E_AUTH"):
+        run(orthanc.url, tiny_out, once=False)
+
+
+def test_two_watches_do_not_share_a_state(orthanc: Orthanc, tmp_path: Path, tiny_out: Path) -> None:
+    add_studies(orthanc, tmp_path, 1)
+    refused: list[str] = []
+
+    def segment(study: Path, out: Path, name: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            run(orthanc.url, tiny_out)
+        refused.append(caught.value.code)
+        segment_by_threshold(study, out, name)
+
+    assert run(orthanc.url, tiny_out, segment) == {"pushed": 1}
+    assert refused == ["E_OPTION"]
+
+
+def test_health_and_metrics_tell_how_it_is_doing(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    add_studies(orthanc, tmp_path, 1)
+    stop, pages = threading.Event(), {}
+
+    def report(event: Event) -> None:
+        if event.state == "segmented":
+            for page in ("health", "metrics", "other"):
+                pages[page] = requests.get(f"http://127.0.0.1:{port}/{page}", timeout=5)
+            stop.set()
+
+    port = free_port()
+    watch(
+        options(orthanc.url, tiny_out, once=False, port=port),
+        segment=segment_by_threshold,
+        report=report,
+        stop=stop,
+    )
+    assert [pages[page].status_code for page in pages] == [200, 200, 404]
+    health = json.loads(pages["health"].text)
+    assert (health["status"], health["archive"]) == ("ok", "up")
+    assert health["studies"]["new"] == 1
+    lines = pages["metrics"].text.splitlines()
+    assert 'differseg_watch_studies{state="new"} 1.0' in lines
+    assert 'differseg_watch_step_seconds_count{step="pulled"} 1.0' in lines
+    assert "differseg_watch_archive_up 1.0" in lines
+
+
+def test_health_says_when_the_archive_is_down() -> None:
+    health = Health()
+    with serve(health, 0) as port:
+        health.polled("E_SERVER")
+        answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
+        with pytest.raises(UsageError, match="E_OPTION"), serve(health, port):
+            pass
+    assert answer.status_code == 503
+    assert answer.json()["last_error"]["code"] == "E_SERVER"
+    with serve(health, None) as none:
+        assert none is None
+
+
+def test_killed_between_any_two_steps_it_goes_on_where_it_was(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    uids = add_studies(orthanc, tmp_path, 2)
+    rng = random.Random(7)
+    killed = 0
+    for points in (rng.randrange(1, 8), rng.randrange(8, 16), rng.randrange(4, 30)):
+        process = start(orthanc, tiny_out, str(points))
+        process.communicate(timeout=60)
+        killed += process.returncode == -signal.SIGKILL
+    process = start(orthanc, tiny_out)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert killed >= 1
+    assert "'pushed': 2" in out.decode()
+    assert [orthanc.count("SEG", uid) for uid in uids] == [1, 1]
+    sent = {path.read_bytes() for path in files_of(tiny_out / "results")}
+    report = push(options(orthanc.url, tiny_out).server, [tiny_out / "results"])
+    assert [file.state for file in report.files] == ["present", "present"]
+    assert len(sent) == 2
+    assert not list(tiny_out.rglob(".study-*"))
+
+
+@pytest.mark.slow
+def test_killed_at_every_point_there_is_one_segmentation(orthanc: Orthanc, tmp_path: Path) -> None:
+    (uid,) = add_studies(orthanc, tmp_path, 1)
+    source = files_of(tmp_path / "s0")
+    points, alive = 0, False
+    while not alive:
+        orthanc.clear()
+        orthanc.add(*source)
+        out = tmp_path / f"out{points}"
+        dying = start(orthanc, out, str(points))
+        dying.communicate(timeout=60)
+        alive = dying.returncode == 0
+        again = start(orthanc, out)
+        _, err = again.communicate(timeout=60)
+        assert again.returncode == 0, err.decode()
+        assert orthanc.count("SEG", uid) == 1, f"killed at point {points}"
+        points += 1
+    assert points > 20
+
+
+@pytest.mark.slow
+def test_killed_at_random_times_there_is_one_segmentation(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    uids = add_studies(orthanc, tmp_path, 6)
+    rng = random.Random(11)
+    for _ in range(5):
+        process = start(orthanc, tiny_out)
+        time.sleep(rng.uniform(1.5, 4.5))
+        process.kill()
+        process.communicate(timeout=60)
+    process = start(orthanc, tiny_out)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert [orthanc.count("SEG", uid) for uid in uids] == [1] * 6
+
+
+def test_termination_ends_it_after_the_study_at_hand(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path
+) -> None:
+    add_studies(orthanc, tmp_path, 3)
+
+    def segment(study: Path, out: Path, name: str) -> None:
+        segment_by_threshold(study, out, name)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    counts = watch(options(orthanc.url, tiny_out, once=False), segment=segment)
+    assert counts["pushed"] == 1
+    assert counts["new"] == 2
+    assert signal.getsignal(signal.SIGTERM) is before
