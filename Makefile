@@ -50,6 +50,7 @@ bundles: $(READY)
 	$(BIN)/python -c "from pathlib import Path; from differseg_med.bundle import render_all; \
 		print(*render_all(Path('configs'), Path('bundles')), sep='\n')"
 	$(BIN)/differseg-med explain --all --markdown > docs/reference/codes.md
+	$(BIN)/differseg-med datasets --markdown > docs/reference/datasets.md
 	$(BIN)/python -c "from differseg_med.metrics import metrics_page; print(metrics_page(), end='')" \
 		> docs/reference/metrics.md
 
