@@ -25,8 +25,9 @@ def write_cohort_report(
 
     Args:
         rows: a row per case with ``case`` and ``state``, and where known ``code``, ``message``,
-            ``volume_ml``, ``lesions``, ``seconds``, ``warnings`` (a sequence of ``W_`` codes) and
-            ``has_report`` (whether ``CASE/report.html`` stands beside the page).
+            ``volume_ml``, ``lesions``, ``seconds``, ``warnings`` (``W_`` codes in a sequence, or
+            separated by spaces) and ``has_report`` (whether ``CASE/report.html`` stands beside
+            the page).
         path: the page; one that exists is replaced.
         title: heading.
 
@@ -38,7 +39,7 @@ def write_cohort_report(
     """
     path = Path(path)
     failures = Counter(str(row["code"]) for row in rows if row.get("code"))
-    warnings = Counter(code for row in rows for code in set(row.get("warnings") or ()))
+    warnings = Counter(code for row in rows for code in set(_warnings(row)))
     volumes = [float(row["volume_ml"]) for row in rows if row.get("volume_ml") is not None]
     page = render_page(
         "cohort.html",
@@ -59,7 +60,7 @@ def _facts(rows: Sequence[Mapping[str, Any]], volumes: list[float]) -> list[tupl
     states = Counter(str(row["state"]) for row in rows)
     seconds = [float(row["seconds"]) for row in rows if row.get("seconds") is not None]
     facts = [(name.capitalize(), str(count)) for name, count in sorted(states.items())]
-    facts.append(("With warnings", str(sum(bool(row.get("warnings")) for row in rows))))
+    facts.append(("With warnings", str(sum(bool(_warnings(row)) for row in rows))))
     if volumes:
         facts.append(("Median volume", f"{statistics.median(volumes):.1f} ml"))
         facts.append(("Empty masks", str(sum(volume == 0.0 for volume in volumes))))
@@ -81,9 +82,14 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "volume_value": "" if volume is None else f"{float(volume):.6g}",
         "lesions": "" if lesions is None else lesions,
         "seconds": "" if seconds is None else f"{float(seconds):.1f}",
-        "warnings": list(row.get("warnings") or ()),
+        "warnings": _warnings(row),
         "link": f"{quote(case, safe='')}/report.html" if row.get("has_report") else "",
     }
+
+
+def _warnings(row: Mapping[str, Any]) -> list[str]:
+    codes = row.get("warnings") or ()
+    return codes.split() if isinstance(codes, str) else [str(code) for code in codes]
 
 
 def _histogram(volumes: list[float]) -> dict[str, Any] | None:

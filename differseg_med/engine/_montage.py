@@ -21,7 +21,7 @@ from differseg_med.io import resample
 from differseg_med.modality import get_modality
 from differseg_med.transforms import normalize_modality
 
-__all__ = ["draw_montage", "largest_planes", "to_canonical", "write_montage"]
+__all__ = ["canonical_axes", "draw_montage", "largest_planes", "to_canonical", "write_montage"]
 
 Array = npt.NDArray[Any]
 
@@ -121,15 +121,26 @@ def to_canonical(array: Array, grid: Grid) -> tuple[Array, npt.NDArray[np.float6
     Returns:
         A view of the array, and the steps along its new axes in mm.
     """
-    spacing = np.array(grid.spacing)
-    cosines = grid.affine[:3, :3] / spacing
+    order, steps = canonical_axes(grid)
+    turned = array.transpose(order)[:: steps[0], :: steps[1], :: steps[2]]
+    return turned, np.array(grid.spacing)[list(order)]
+
+
+def canonical_axes(grid: Grid) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which axis runs closest to right, anterior and superior, and whether with it or against it.
+
+    Args:
+        grid: says where the axes run.
+
+    Returns:
+        An axis for each of the three directions, and 1 or -1 for each.
+    """
+    cosines = grid.affine[:3, :3] / np.array(grid.spacing)
     order = max(
         itertools.permutations(range(3)),
         key=lambda axes: sum(abs(cosines[world, axis]) for world, axis in enumerate(axes)),
     )
-    steps = [1 if cosines[world, axis] > 0 else -1 for world, axis in enumerate(order)]
-    turned = array.transpose(order)[:: steps[0], :: steps[1], :: steps[2]]
-    return turned, spacing[list(order)]
+    return order, tuple(1 if cosines[world, axis] > 0 else -1 for world, axis in enumerate(order))
 
 
 def largest_planes(foreground: Array) -> tuple[int, ...]:
