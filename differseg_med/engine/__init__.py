@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
     from differseg_med.engine._job import BatchSetup, CaseOutcome
     from differseg_med.engine._montage import draw_montage
+    from differseg_med.engine._measurements import (
+        CaseMeasurements,
+        Region,
+        measure_case,
+        measure_mask,
+    )
     from differseg_med.engine._outputs import FORMATS, Format, Results
     from differseg_med.engine._pairs import DatalistTruth, FolderTruth
     from differseg_med.engine._predict import Predictor, measure, predict, to_mask
@@ -39,6 +45,7 @@ __all__ = [
     "FORMATS",
     "BatchOptions",
     "BatchSetup",
+    "CaseMeasurements",
     "CaseOptions",
     "CaseOutcome",
     "CaseResult",
@@ -61,6 +68,7 @@ __all__ = [
     "Progress",
     "Provenance",
     "ReadOptions",
+    "Region",
     "Results",
     "StackReport",
     "StudySource",
@@ -77,6 +85,8 @@ __all__ = [
     "inspect_study",
     "interrupt_on_termination",
     "measure",
+    "measure_case",
+    "measure_mask",
     "predict",
     "prepare_dataset",
     "pseudonymous_case",
@@ -91,6 +101,10 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
+    "CaseMeasurements": "_measurements",
+    "Region": "_measurements",
+    "measure_case": "_measurements",
+    "measure_mask": "_measurements",
     "pseudonymous_case": "_deid",
     "hash_configs": "_provenance",
     "describe_environment": "_provenance",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 from differseg_med import __version__, io
 from differseg_med.data import Stack
 from differseg_med.engine._inputs import Inputs
+from differseg_med.engine._measurements import CaseMeasurements, measure_case
 from differseg_med.errors import OutputError, UsageError
 from differseg_med.geometry import Volume
 
@@ -47,6 +49,11 @@ class Results:
     mask: Volume
     record: Mapping[str, Any]
     contributions: Mapping[str, Volume] | None = None
+
+    @cached_property
+    def measurements(self) -> CaseMeasurements:
+        """Measurements of the target and its lesions; made at first use."""
+        return measure_case(self)
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,9 @@ FORMATS: dict[str, Format] = {
         "contribution_{modality}.nii.gz",
         "differseg_med.engine._contributions:write_contributions",
         contributions="needed",
+    ),
+    "html": Format(
+        "report.html", "differseg_med.engine._report:write_report", contributions="used"
     ),
 }
 """Formats in the order in which they are written."""
