@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs
     from differseg_med.engine._inspect import Inspection, StackReport, inspect_study
     from differseg_med.engine._job import BatchSetup, CaseOutcome
-    from differseg_med.engine._montage import draw_montage
     from differseg_med.engine._measurements import (
         CaseMeasurements,
         Region,
         measure_case,
         measure_mask,
     )
+    from differseg_med.engine._montage import draw_montage
     from differseg_med.engine._outputs import FORMATS, Format, Results
     from differseg_med.engine._pairs import DatalistTruth, FolderTruth
     from differseg_med.engine._predict import Predictor, measure, predict, to_mask
