@@ -42,53 +42,61 @@ def datasets(
     _print_data.datasets(list_datasets(), as_json=json)
 
 
+Dataset = Annotated[
+    str | None, typer.Argument(help="Name of a public dataset, or a YAML file that declares one.")
+]
+Source = Annotated[Path | None, typer.Option(help="Folder of the dataset as it is published.")]
+FromDicom = Annotated[
+    Path | None,
+    typer.Option("--from-dicom", help="Folder of DICOM studies, folders or .zip files."),
+]
+ForBundle = Annotated[
+    str | None, typer.Option("--bundle", help="Bundle that the DICOM studies are for.")
+]
+Target = Annotated[
+    str | None, typer.Option(help="Binary target of the dataset; its first if left out.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of what is drawn in the split.")]
+Folds = Annotated[int, typer.Option(help="Cross-validation folds; 0 for none.")]
+Workers = Annotated[int, typer.Option(help="Cases of the dataset that are read at once.")]
+Layout = Annotated[str | None, typer.Option(help="Published layout to read, where several fit.")]
+NoSplit = Annotated[
+    bool, typer.Option("--no-split", help="Every case in every section: to try a pipeline.")
+]
+Roi = Annotated[
+    str | None, typer.Option(help="Region or segment of a DICOM study that is the truth.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DICOM cases that exist.")]
+
+
 @app.command()
 def prepare(
     out: Annotated[Path, typer.Option(help="Folder for the cases and the datalist.")],
-    dataset: Annotated[
-        str | None,
-        typer.Argument(help="Name of a public dataset, or a YAML file that declares one."),
-    ] = None,
-    source: Annotated[
-        Path | None, typer.Option(help="Folder of the dataset as it is published.")
-    ] = None,
-    from_dicom: Annotated[
-        Path | None,
-        typer.Option("--from-dicom", help="Folder of DICOM studies, folders or .zip files."),
-    ] = None,
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", help="Bundle that the DICOM studies are for.")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Binary target of the dataset; its first if left out.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn in the split.")] = 0,
-    folds: Annotated[int, typer.Option(help="Cross-validation folds; 0 for none.")] = 5,
-    workers: Annotated[int, typer.Option(help="Cases that are read at once.")] = 1,
-    layout: Annotated[
-        str | None, typer.Option(help="Published layout to read, where several fit.")
-    ] = None,
-    no_split: Annotated[
-        bool, typer.Option("--no-split", help="Every case in every section: to try a pipeline.")
-    ] = False,
-    roi: Annotated[
-        str | None, typer.Option(help="Region or segment of a DICOM study that is the truth.")
-    ] = None,
+    dataset: Dataset = None,
+    source: Source = None,
+    from_dicom: FromDicom = None,
+    bundle: ForBundle = None,
+    target: Target = None,
+    seed: Seed = 0,
+    folds: Folds = 5,
+    workers: Workers = 1,
+    layout: Layout = None,
+    no_split: NoSplit = False,
+    roi: Roi = None,
     rules: RulesFile = None,
     pet: Pet = None,
     register: Register = None,
     lenient: Lenient = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace DICOM cases that exist.")
-    ] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Turn a public dataset, or DICOM studies with contours, into training data with a datalist."""
     if (dataset is None) == (from_dicom is None):
         raise UsageError("E_OPTION", "give the name of a dataset, or --from-dicom, not both")
+    of_dicom = bool(bundle or roi or rules or pet or register or lenient or overwrite)
     if from_dicom is None:
-        if source is None or bundle or roi or rules or pet or register or lenient or overwrite:
+        if source is None or of_dicom:
             raise UsageError(
                 "E_OPTION",
                 "a dataset needs --source; --bundle, --roi, --rules, --pet, --register, --lenient "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from differseg_med.io._nifti import read_nifti, read_nifti_header, write_nifti
     from differseg_med.io._nifti_study import find_nifti
+    from differseg_med.io._patient import patient_key
     from differseg_med.io._pet import PetOverrides, suv_scale
     from differseg_med.io._published import read_published_image, read_published_label
     from differseg_med.io._read import read_study
@@ -68,6 +69,7 @@ __all__ = [
     "keyword_tag",
     "list_studies",
     "parse_choice",
+    "patient_key",
     "quiet",
     "read_image",
     "read_instance_id",
@@ -117,6 +119,7 @@ _LAZY = {
     "is_image": "_image",
     "list_studies": "_collection",
     "parse_choice": "_select",
+    "patient_key": "_patient",
     "quiet": "_header",
     "read_image": "_image",
     "read_nifti": "_nifti",

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from differseg_med import io
@@ -48,13 +49,43 @@ def test_studies_become_cases_and_bad_ones_stop_nothing(
     names = ("pet", "ct", "mr_t1")
     (entry,) = load_datalist(tmp_path / "datalist.json", "training", tmp_path, names, ["pet"])
     assert set(entry) == {"case", "pet", "mr_t1", "label"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["datalist.json", "one"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["datalist.json", "one", "patients.salt"]
 
 
-def test_split_depends_on_names_and_seed_alone(tmp_path: Path) -> None:
+def test_studies_of_a_patient_stay_together_and_its_id_is_not_written(
+    archive: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    from differseg_med.bundle._prepare import _salt
+
+    folder, _ = archive
+    for name in ("a", "b", "c"):
+        shutil.copytree(folder / "one", tmp_path / "in" / name)
+    for path in (tmp_path / "in" / "c").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = "OTHER-4711"
+        dataset.save_as(path)
+    shutil.make_archive(str(tmp_path / "in" / "b"), "zip", tmp_path / "in" / "b")
+    shutil.rmtree(tmp_path / "in" / "b")
+    out = tmp_path / "out"
+    cases = prepare_from_dicom(tmp_path / "in", "sts_petctmr", out, shares=(0.5, 0.0, 0.5))
+    assert [c.case for c in cases if c.error is None] == ["a", "b", "c"]
+    content = json.loads((out / "datalist.json").read_text())
+    patients = content["patients"]
+    assert patients["a"] == patients["b"] != patients["c"]
+    sections = [{patients[e["case"]] for e in content[s]} for s in ("training", "test")]
+    assert all(sections)
+    assert not sections[0] & sections[1]
+    written = "".join(p.read_text("latin-1") for p in out.rglob("*") if p.is_file())
+    assert "OTHER-4711" not in written
+    assert "PHANTOM" not in written
+    assert (out / "patients.salt").stat().st_mode & 0o077 == 0
+    assert _salt(out) == _salt(out) != _salt(tmp_path / "elsewhere")
+
+
+def test_split_depends_on_patients_and_seed_alone(tmp_path: Path) -> None:
     from differseg_med.bundle._prepare import _write_datalist
 
-    cases = [PreparedCase(f"case_{i}", ("pet",)) for i in range(20)]
+    cases = [PreparedCase(f"case_{i}", ("pet",), f"key {i}") for i in range(20)]
     texts = []
     for order in (cases, cases[::-1]):
         _write_datalist(tmp_path, order, (0.7, 0.1, 0.2), 0)
