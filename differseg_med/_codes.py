@@ -98,7 +98,7 @@ E_SIZE | The image would need more memory than is allowed, or more than its file
 E_GEOMETRY | The geometry is not finite, has no volume or does not fit the array. | Check the affine, the spacing and the shape.
 E_CHANGED | The study's files changed while they were read. | Wait until the study is complete and run again.
 E_SERIES_MISSING | The series that was asked for is not in the study. | List the series with: differseg-med inspect STUDY.
-E_AMBIGUOUS | Several series or files fit one modality. | Choose with --modality NAME=SERIES_NUMBER, UID or DIR, or with a rules file.
+E_AMBIGUOUS | Several series or files fit one modality. | Choose with --modality NAME=SERIES_NUMBER, UID or DIR, or with a rules file; differseg-med inspect --descriptions shows what series are called.
 E_MISSING_MODALITY | A modality that the bundle requires is not in the study. | Add the series, or choose a bundle that does not need it.
 E_FRAME | Two modalities lie in different frames of reference. | Register them first, or use --register rigid.
 E_REGISTRATION | Registration between two frames did not reach the stated quality. | Look at both series; register them by hand.

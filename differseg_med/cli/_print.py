@@ -107,15 +107,19 @@ def demo(result: DemoResult, *, as_json: bool) -> None:
     line(f"took {result.seconds:.0f} s")
 
 
-def inspection(found: Inspection, *, as_json: bool) -> None:
-    """Write what a study holds."""
+def inspection(found: Inspection, *, as_json: bool, descriptions: bool = False) -> None:
+    """Write what a study holds; what series are called only on request, for it may name anyone."""
+    if not descriptions:
+        stacks = tuple(dataclasses.replace(stack, description="") for stack in found.stacks)
+        found = dataclasses.replace(found, stacks=stacks)
     if as_json:
         dump({**dataclasses.asdict(found), "refused": found.refused})
         return
     skipped = sum(found.skipped.values())
     line(f"{found.study}: {found.kind}, {len(found.stacks)} series, {skipped} files skipped")
     if found.stacks:
-        table([_STACK_HEAD, *(_stack_row(stack) for stack in found.stacks)])
+        rows = [_STACK_HEAD, *map(_stack_row, found.stacks)]
+        table(rows if descriptions else [row[:-1] for row in rows])
     for stack in found.stacks:
         for remark in (*stack.problems, *stack.findings):
             line(f"  series {stack.label}: {remark.code}: {remark.detail}")

@@ -56,6 +56,10 @@ def inspect(
     nifti_xform: Xform = None,
     register: Register = None,
     lenient: Lenient = False,
+    descriptions: Annotated[
+        bool,
+        typer.Option("--descriptions", help="Show what series are called; may hold patient data."),
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -67,7 +71,7 @@ def inspect(
     with _print.progress() as report:
         for inspection in inspect_studies(studies, bundle, options):
             report(f"{len(seen) + 1} studies")
-            _print.inspection(inspection, as_json=json)
+            _print.inspection(inspection, as_json=json, descriptions=descriptions)
             seen.append(inspection)
     if not json:
         _print.summary(seen)

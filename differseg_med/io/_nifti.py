@@ -178,12 +178,17 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def _cause(error: BaseException) -> str:
+    """Why, without the path that an error of the system ends with."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+
+
 def _parse_header(path: Path) -> Any:
     try:
         with _open(path) as file:
             block = file.read(540)
     except _READ_ERRORS as error:
-        raise StudyError("E_CORRUPT", f"the NIfTI file cannot be read: {error}") from error
+        raise StudyError("E_CORRUPT", f"the NIfTI file cannot be read: {_cause(error)}") from error
     for kind in (nib.Nifti1Header, nib.Nifti2Header):
         size = kind.template_dtype.itemsize
         if len(block) >= size and kind.may_contain_header(block):
@@ -304,7 +309,7 @@ def _read_voxels(path: Path, header: NiftiHeader) -> npt.NDArray[Any]:
                 filled += len(part)
             file.read(1)  # past the end, where gzip compares its checksum
     except _READ_ERRORS as error:
-        raise StudyError("E_CORRUPT", f"the NIfTI file cannot be read: {error}") from error
+        raise StudyError("E_CORRUPT", f"the NIfTI file cannot be read: {_cause(error)}") from error
     if filled < size:
         raise StudyError("E_CORRUPT", f"the file ends after {filled} of {size} bytes of voxels")
     return block.view(header.dtype).reshape(header.grid.shape, order="F")

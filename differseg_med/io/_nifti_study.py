@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from differseg_med.errors import StudyError, UsageError
+from differseg_med.io._source import short_name
 
 __all__ = ["find_nifti"]
 
@@ -62,7 +63,7 @@ def find_nifti(
         found = {}
         for name in wanted:
             fitting = [path for path in files if _fits(path, folder, name, names)]
-            _check_one(name, fitting, folder)
+            _check_one(name, fitting)
             if fitting:
                 found[name] = fitting[0]
     return found
@@ -90,10 +91,10 @@ def _fits(path: Path, folder: Path, name: str, names: Sequence[str]) -> bool:
     return stem == name
 
 
-def _check_one(name: str, fitting: Sequence[Path], folder: Path) -> None:
+def _check_one(name: str, fitting: Sequence[Path]) -> None:
     if len(fitting) < 2:
         return
-    listed = ", ".join(str(path.relative_to(folder)) for path in fitting[:4])
+    listed = ", ".join(short_name(path.name) for path in fitting[:4])
     if len({_stem(path) for path in fitting}) == 1:
         detail = f"{name}: the same name stands as .nii and .nii.gz: {listed}"
         raise StudyError("E_AMBIGUOUS", detail, "Remove one of the two files.")

@@ -79,15 +79,14 @@ def parse_choice(text: str) -> tuple[str, str]:
 
 
 def describe_series(series: Series) -> str:
-    """One line for a list of candidates: number, part, description, spacing and slices."""
+    """One line for a list of candidates: number, part, spacing and slices; no free text."""
     part = ",".join(f"{key}={value}" for key, value in series.part.items())
     number = "?" if series.number is None else str(series.number)
     spacing = "no grid"
     if series.grid is not None:
         spacing = " x ".join(f"{step:.2f}" for step in series.grid.spacing) + " mm"
-    description = "".join(c if c.isprintable() else "?" for c in series.description[:40])
     label = f"{number}@{part}" if part else number
-    return f"{label} ({series.dicom}, {description!r}, {spacing}, {len(series.instances)} slices)"
+    return f"{label} ({series.dicom}, {spacing}, {len(series.instances)} slices)"
 
 
 def _candidates(

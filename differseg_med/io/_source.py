@@ -25,10 +25,15 @@ READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, 
 
 _SEPARATOR = ".zip!"
 
-_COUNTED = re.compile(
-    r"(im|img|image|i|mr|ct|pt|pet|slice|file|dicom|z|d)?([-_.]?\d{1,5}){1,3}(\.[a-z]{2,4}(\.gz)?)?",
-    re.IGNORECASE,
+_DATE = re.compile(r"(19|20)\d\d[-_. ]?\d\d[-_. ]?\d\d")
+_PARTS = re.compile(r"[-_. ]")
+_WORDS = frozenset(
+    """
+    im img image mr ct pt pet slice file dicom dcm ima nii gz zip sub ses run acq echo dir flair dwi
+    adc t1 t1w t2 t2w pd
+    """.split()  # noqa: SIM905 - a list of words reads better as text
 )
+"""What names of files are made of besides counts."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,19 @@ def short_name(label: str) -> str:
     count is shown as it is; any other by the start of its SHA-256, which tells files apart.
 
     >>> short_name("/data/DOE_JOHN/IM-0001-0007.dcm"), short_name("a.zip!x/Doe^John.dcm")
-    ('IM-0001-0007.dcm', 'file:53a7a0c1')
+    ('IM-0001-0007.dcm', 'file:cc2e99f4')
     """
     name = label.replace("!", "/").rstrip("/").rsplit("/", 1)[-1]
-    if _COUNTED.fullmatch(name):
+    dated = _DATE.search(name) is not None
+    if not dated and all(_says_nothing(part) for part in _PARTS.split(name.lower())):
         return name
     return f"file:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def _says_nothing(part: str) -> bool:
+    """A count of up to five digits, behind a known word or a single letter."""
+    word = part.rstrip("0123456789")
+    return part in _WORDS or (len(part) - len(word) <= 5 and (len(word) <= 1 or word in _WORDS))
 
 
 def parse_label(label: str) -> Source:

@@ -78,6 +78,10 @@ def test_gate_nifti_several_files_fit(tmp_path: Path, names: tuple[str, ...]) ->
         find_nifti(tmp_path, ["pet", "ct"])
     assert caught.value.code == "E_AMBIGUOUS"
     assert all(name in caught.value.detail for name in names)
+    touch(tmp_path, "sub-doe_pet.nii.gz")
+    with pytest.raises(StudyError, match="3 files fit") as caught:
+        find_nifti(tmp_path, ["pet", "ct"])
+    assert "doe" not in str(caught.value)
     assert find_nifti(tmp_path, ["pet", "ct"], given=["pet"]) == {}
 
 
