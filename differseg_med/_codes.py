@@ -131,6 +131,7 @@ E_NO_FRAME | The reference series has no frame of reference, so a DICOM SEG cann
 _BUNDLE = """
 E_CONFIG | A bundle configuration is wrong. | Correct the key that the message names.
 E_DATALIST | A datalist is wrong or names files that are not there. | Correct the entry that the message names, or give --dataset_dir.
+E_FOLD | A run of a cross-validation failed. | Read its log; finished folds stay, run the same again.
 E_WEIGHTS | The weights do not fit the network or could not be loaded. | Use the weights that belong to this bundle.
 E_METADATA | The bundle's metadata is incomplete or contradicts its configuration. | Correct metadata.json at the place that the message names.
 E_TRUST | The bundle is not one of this distribution and asks for something that could run code or reach outside it. | Read its configuration; if you trust where it comes from, use --trust-bundle.

@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from differseg_med.engine._prepare import PreparedDataset, prepare_dataset
     from differseg_med.engine._process import interrupt_on_termination, tune_process
     from differseg_med.engine._progress import Progress
-    from differseg_med.engine._provenance import Provenance, describe_environment, hash_configs
+    from differseg_med.engine._provenance import (
+        PROVENANCE,
+        Provenance,
+        describe_environment,
+        hash_configs,
+    )
+    from differseg_med.engine._results import read_rows, write_results, write_text
     from differseg_med.engine._sources import Part, StudySource, find_sources
     from differseg_med.engine._status import sha256
     from differseg_med.engine._workspace import case_id, workspace
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COHORT_COLUMNS",
     "FORMATS",
+    "PROVENANCE",
     "BatchOptions",
     "BatchSetup",
     "CaseMeasurements",
@@ -91,6 +98,7 @@ __all__ = [
     "prepare_dataset",
     "pseudonymous_case",
     "read_inputs",
+    "read_rows",
     "segment_case",
     "segment_cases",
     "sha256",
@@ -98,9 +106,15 @@ __all__ = [
     "tune_process",
     "workspace",
     "write_cohort",
+    "write_results",
+    "write_text",
 ]
 
 _LAZY: dict[str, str] = {
+    "write_text": "_results",
+    "write_results": "_results",
+    "read_rows": "_results",
+    "PROVENANCE": "_provenance",
     "CaseMeasurements": "_measurements",
     "Region": "_measurements",
     "measure_case": "_measurements",
