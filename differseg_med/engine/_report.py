@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from differseg_med._codes import CODES
+from differseg_med.engine._measurements import Region
 from differseg_med.engine._outputs import Results
 from differseg_med.engine._page import render_page, write_page
-from differseg_med.engine._report_pictures import make_scene
+from differseg_med.engine._report_pictures import make_scene, unit_name
 from differseg_med.modality import get_modality
 
 __all__ = ["write_report"]
@@ -26,6 +27,9 @@ _PLANES = (
 
 _COLOURS = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725")
 """Viridis (matplotlib, CC0): even to the eye, also without colour vision and in grey."""
+
+
+_MOST_LESIONS = 50
 
 
 def write_report(results: Results, path: Path) -> None:
@@ -79,16 +83,62 @@ def _stops() -> list[dict[str, Any]]:
 
 
 def _measurements(results: Results) -> list[Table]:
-    measured = results.record["result"]
-    center = measured["centroid_ras_mm"]
-    rows = [
-        ("Volume", f"{measured['volume_ml']:.2f} ml"),
-        ("Parts", str(measured["components"])),
-        ("Voxels", str(measured["voxels"])),
-    ]
-    if center is not None:
-        rows.append(("Centroid (right, anterior, superior)", _numbers(center, "mm")))
-    return [{"title": "", "head": (), "rows": rows}]
+    measured = results.measurements
+    lesions, target = measured.lesions, measured.target
+    tables = [_target_table(target, len(lesions))]
+    if target.voxels:
+        tables.append(_statistics_table(target))
+    if lesions:
+        tables.append(_lesion_table(lesions[:_MOST_LESIONS]))
+        left_out = len(lesions) - _MOST_LESIONS
+        if left_out > 0:
+            tables[-1]["title"] += f" (the largest {_MOST_LESIONS}; {left_out} more are not listed)"
+    return tables
+
+
+def _target_table(target: Region, lesions: int) -> Table:
+    rows = [("Volume", f"{target.volume_ml:.2f} ml"), ("Lesions", str(lesions))]
+    rows.append(("Voxels", str(target.voxels)))
+    if target.diameters is not None:
+        rows.append(("Longest axial diameter", f"{target.diameters.longest_mm:.1f} mm"))
+        rows.append(("Perpendicular to it", f"{target.diameters.perpendicular_mm:.1f} mm"))
+    rows.append(("Touches the image's border", "yes" if target.touches_border else "no"))
+    return {"title": "", "head": (), "rows": rows}
+
+
+def _statistics_table(target: Region) -> Table:
+    head = ("In the mask", "Unit", "Mean", "SD", "Min", "Median", "Max", "SUVpeak", "TLG g")
+    rows = []
+    for name, values in target.statistics.items():
+        modality = get_modality(name)
+        if values is None:
+            rows.append((modality.title, "absent", *[""] * 7))
+            continue
+        shown = (values.mean, values.sd, values.min, values.median, values.max)
+        cells = [_number(value) for value in (*shown, values.suv_peak, values.tlg_g)]
+        rows.append((modality.title, unit_name(modality.unit), *cells))
+    return {"title": "Values", "head": head, "rows": rows}
+
+
+def _lesion_table(lesions: Sequence[Region]) -> Table:
+    present = [name for name, values in lesions[0].statistics.items() if values is not None]
+    means = [f"Mean {get_modality(name).title}" for name in present]
+    head = ("Lesion", "Volume ml", "Longest mm", "Perpendicular mm", *means, "At the border")
+    rows = []
+    for lesion in lesions:
+        lengths = ("", "")
+        if lesion.diameters is not None:
+            diameters = lesion.diameters
+            lengths = (f"{diameters.longest_mm:.1f}", f"{diameters.perpendicular_mm:.1f}")
+        values = [lesion.statistics[name] for name in present]
+        cells = [_number(value.mean if value else None) for value in values]
+        border = "yes" if lesion.touches_border else "no"
+        rows.append((str(lesion.number), f"{lesion.volume_ml:.2f}", *lengths, *cells, border))
+    return {"title": "Lesions", "head": head, "rows": rows}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _contributions(record: Record) -> list[dict[str, Any]]:

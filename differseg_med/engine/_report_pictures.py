@@ -20,7 +20,7 @@ from differseg_med.modality import Intensity, get_modality
 from differseg_med.transforms import normalize_modality
 from differseg_med.types import Shape
 
-__all__ = ["MOST_CHARACTERS", "Picture", "Scene", "make_scene"]
+__all__ = ["MOST_CHARACTERS", "Picture", "Scene", "make_scene", "unit_name"]
 
 MOST_CHARACTERS = 14_000_000
 """Length of all pictures of a page together."""
@@ -62,7 +62,7 @@ class Scene:
         windows: by modality what black and white stand for.
         mask: picture of 0 and 1.
         contributions: a picture by modality (255 is a weight of 1); empty where they are not known.
-        center: voxel of the mask's picture that planes go through at first.
+        center: along each axis the voxel of the mask's picture whose plane holds most of the mask.
     """
 
     size_mm: tuple[float, float, float]
@@ -118,7 +118,7 @@ def _make(
             name: _encode(_weights(weights, _regrid(box, _fit(box, weights.grid, coarse))))
             for name, weights in contributions.items()
         },
-        center=largest_planes(small),
+        center=largest_planes(small)[::-1],  # named by what they lie across: 2, 1, 0
     )
 
 
@@ -181,11 +181,20 @@ def _gray(name: str, volume: Volume, grid: Grid) -> tuple[Bytes, str]:
 
 def _window(intensity: Intensity, unit: str) -> str:
     if intensity.rule == "window":
-        return f"{intensity.low:g} to {intensity.high:g} {_UNITS.get(unit, unit)}"
+        return f"{intensity.low:g} to {intensity.high:g} {unit_name(unit)}"
     return f"background to percentile {intensity.high:g}"
 
 
-_UNITS = {"[hnsf'U]": "HU", "g/ml{SUVbw}": "SUVbw", "um2/s": "µm²/s"}
+_UNITS = {"[hnsf'U]": "HU", "g/ml{SUVbw}": "SUVbw", "um2/s": "µm²/s", "1": "arbitrary"}
+
+
+def unit_name(unit: str) -> str:
+    """A unit for people.
+
+    Args:
+        unit: in UCUM.
+    """
+    return _UNITS.get(unit, unit)
 
 
 def _weights(volume: Volume, grid: Grid) -> Bytes:
