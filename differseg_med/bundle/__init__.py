@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from differseg_med.bundle._locate import BundleInfo, find_bundle, list_bundles
 
 if TYPE_CHECKING:
+    from differseg_med.bundle._cross_validate import CrossValidation, cross_validate
     from differseg_med.bundle._demo import DemoResult, demo
     from differseg_med.bundle._inspect import inspect_studies
     from differseg_med.bundle._load import BundlePredictor, load_predictor
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleInfo",
     "BundlePredictor",
+    "CrossValidation",
     "DemoResult",
     "PreparedCase",
     "bundle_root",
     "checkpoint",
+    "cross_validate",
     "demo",
     "find_bundle",
     "inspect_studies",
@@ -41,6 +44,8 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
+    "cross_validate": "_cross_validate",
+    "CrossValidation": "_cross_validate",
     "PreparedCase": "_prepare",
     "prepare_from_dicom": "_prepare",
     "DemoResult": "_demo",
