@@ -14,10 +14,12 @@ from differseg_med.bundle._locate import BundleInfo, find_bundle, list_bundles
 if TYPE_CHECKING:
     from differseg_med.bundle._cross_validate import CrossValidation, cross_validate
     from differseg_med.bundle._demo import DemoResult, demo
+    from differseg_med.bundle._guard import guard_run
     from differseg_med.bundle._inspect import inspect_studies
     from differseg_med.bundle._load import BundlePredictor, load_predictor
+    from differseg_med.bundle._new import new_bundle
     from differseg_med.bundle._prepare import PreparedCase, prepare_from_dicom
-    from differseg_med.bundle._render import render_all, render_bundle
+    from differseg_med.bundle._render import render_all, render_bundle, tasks_page
     from differseg_med.bundle._root import bundle_root, checkpoint
     from differseg_med.bundle._segment import segment, segment_many, study_sources
 
@@ -32,15 +34,18 @@ __all__ = [
     "cross_validate",
     "demo",
     "find_bundle",
+    "guard_run",
     "inspect_studies",
     "list_bundles",
     "load_predictor",
+    "new_bundle",
     "prepare_from_dicom",
     "render_all",
     "render_bundle",
     "segment",
     "segment_many",
     "study_sources",
+    "tasks_page",
 ]
 
 _LAZY: dict[str, str] = {
@@ -50,6 +55,7 @@ _LAZY: dict[str, str] = {
     "prepare_from_dicom": "_prepare",
     "DemoResult": "_demo",
     "demo": "_demo",
+    "guard_run": "_guard",
     "inspect_studies": "_inspect",
     "BundlePredictor": "_load",
     "load_predictor": "_load",
@@ -58,8 +64,10 @@ _LAZY: dict[str, str] = {
     "study_sources": "_segment",
     "bundle_root": "_root",
     "checkpoint": "_root",
+    "new_bundle": "_new",
     "render_all": "_render",
     "render_bundle": "_render",
+    "tasks_page": "_render",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from differseg_med.modality import get_modalities
 
-__all__ = ["make_card", "tasks_page"]
+__all__ = ["make_card", "make_tasks_page"]
 
 _PAGE = """# Tasks
 
@@ -57,7 +57,7 @@ def make_card(template: str, task: Mapping[str, Any], common: Mapping[str, Any])
     )
 
 
-def tasks_page(tasks: Mapping[str, Mapping[str, Any]]) -> str:
+def make_tasks_page(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     """The reference page of all tasks, in Markdown.
 
     Args:

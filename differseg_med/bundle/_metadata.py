@@ -9,7 +9,7 @@ import differseg_med
 from differseg_med.bundle._compose import overlay
 from differseg_med.modality import Modality, get_modalities
 
-__all__ = ["SCHEMA", "make_metadata"]
+__all__ = ["PINNED", "SCHEMA", "make_metadata"]
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -18,6 +18,9 @@ SCHEMA = (
 """Identity of the model-zoo schema that the metadata follows."""
 
 _REQUIRED = ("fire", "nibabel", "pytorch-ignite", "safetensors", "simpleitk", "tensorboard")
+
+PINNED = ("monai", "torch", "numpy", *_REQUIRED)
+"""Packages whose versions stand in the metadata."""
 
 _PAPER = (
     "DifferSeg: differential perception fusion and a frequency-guided decoder, arXiv:2606.08906"

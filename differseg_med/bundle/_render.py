@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from differseg_med.bundle._card import make_card
+from differseg_med.bundle._card import make_card, make_tasks_page
 from differseg_med.bundle._compose import check_overlay, overlay, read_fragment
 from differseg_med.bundle._metadata import make_metadata
 from differseg_med.errors import BundleError
 from differseg_med.modality import get_modalities
 
-__all__ = ["read_pins", "read_task", "render_all", "render_bundle", "render_task"]
+__all__ = ["read_pins", "read_task", "render_all", "render_bundle", "render_task", "tasks_page"]
 
 _WORKFLOWS = ("train", "inference")
 _OVERLAYS = ("evaluate", "multi_gpu_train")
@@ -139,6 +139,15 @@ def render_all(configs: Path, bundles: Path) -> list[str]:
                 target.write_text(text)
                 changed.append(str(target.relative_to(bundles)))
     return changed
+
+
+def tasks_page(configs: Path) -> str:
+    """The reference page of all tasks, in Markdown.
+
+    Args:
+        configs: folder of fragments.
+    """
+    return make_tasks_page({p.stem: read_task(p) for p in sorted(configs.glob("tasks/*.yaml"))})
 
 
 def read_pins(path: Path) -> dict[str, str]:

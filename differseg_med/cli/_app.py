@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from differseg_med.cli import _about, _archive, _data, _evaluation, _print, _privacy, _study
+from differseg_med.cli import (
+    _about,
+    _archive,
+    _bundle,
+    _data,
+    _evaluation,
+    _print,
+    _privacy,
+    _study,
+)
 from differseg_med.cli._base import app
 from differseg_med.errors import DifferSegError
 
 __all__ = ["COMMANDS", "app", "run"]
 
-COMMANDS = (_study, _data, _evaluation, _archive, _privacy, _about)
+COMMANDS = (_study, _data, _evaluation, _bundle, _archive, _privacy, _about)
 """Modules whose commands the app has."""
 
 
