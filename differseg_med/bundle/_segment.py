@@ -45,6 +45,7 @@ def segment(
     weights: str | Path | None = None,
     device: str = "cpu",
     trust: bool = False,
+    predictor: Predictor | None = None,
     report: Callable[[str], None] = lambda stage: None,
 ) -> CaseResult:
     """Segment one study with a bundle and write the results as ``OUT/CASE/``.
@@ -57,6 +58,7 @@ def segment(
         weights: file to load instead of the bundle's own weights.
         device: such as ``cpu`` or ``cuda``.
         trust: run the configuration of a bundle that is not one of this distribution.
+        predictor: what `load_predictor` made of the same, where many studies come one by one.
         report: is told the name of each stage when it begins.
 
     Returns:
@@ -67,8 +69,9 @@ def segment(
     """
     info = find_bundle(bundle)
     options = _unnamed(study, out, options or CaseOptions())
-    report("load")
-    predictor = load_predictor(info, weights, device, trust=trust, progress=sys.stderr.isatty())
+    if predictor is None:
+        report("load")
+        predictor = load_predictor(info, weights, device, trust=trust, progress=sys.stderr.isatty())
     identity = _identity(info, weights, device)
     return segment_case(study, predictor, out, options, bundle=identity, report=report)
 

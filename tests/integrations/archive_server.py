@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -129,6 +130,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     before: Callable[[], object] | None = None
     longer_than: int = -1
+    body: bytes = b"patient Canary^Name"
 
     def fits(self, method: str, path: str, length: int) -> bool:
         wanted = self.times > 0 and method == self.method and length > self.longer_than
@@ -138,8 +140,9 @@ class Fault:
 class Proxy:
     """Passes everything on to a server, except where a fault is set."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, certificate: Path | None = None) -> None:
         self.faults: list[Fault] = []
+        self.scheme = "https" if certificate else "http"
         self.seen: list[tuple[str, str, int]] = []
         self.target = port
         proxy = self
@@ -158,11 +161,15 @@ class Proxy:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/dicom-web"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_address[1]}/dicom-web"
 
     def requests(self, method: str, path: str = "") -> int:
         return sum(m == method and re.search(path, p) is not None for m, p, _ in self.seen)
@@ -183,7 +190,7 @@ class Proxy:
             if fault.action == "hang":
                 time.sleep(fault.seconds)
             if isinstance(fault.action, int):
-                self.answer(request, fault.action, fault.headers, b"patient Canary^Name")
+                self.answer(request, fault.action, fault.headers, fault.body)
                 return
         status, headers, content = self.forward(request, body)
         if fault is not None and fault.action == "forget":

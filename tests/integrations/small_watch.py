@@ -1,14 +1,9 @@
-"""A watch whose network is a threshold; killed at a chosen point when asked to. Run as a program.
-
-Arguments: URL OUT, then optionally NUMBER: the process kills itself with SIGKILL when it has come
-past that many of the points at which something is made durable.
-"""
+"""A watch whose network is a threshold, and a way to die at a chosen point of it."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,7 @@ import numpy as np
 from differseg_med import io
 from differseg_med.engine import case_id
 from differseg_med.geometry import Volume
-from differseg_med.integrations.archive import Server, WatchOptions, watch
+from differseg_med.integrations.archive import Server, WatchOptions
 from differseg_med.modality import get_modality
 
 BUNDLE = "sts_petctmr"
@@ -77,10 +72,3 @@ def die_after(number: int) -> None:
     around(_pull.io, "write_instance")
     around(Path, "rename")
     around(io, "write_seg")
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 3:
-        die_after(int(sys.argv[3]))
-    counts = watch(options(sys.argv[1], Path(sys.argv[2])), segment=segment_by_threshold)
-    sys.stdout.write(f"{counts}\n")

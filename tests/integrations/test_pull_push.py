@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pydicom
@@ -9,7 +12,7 @@ import pytest
 from archive_server import Fault, Orthanc, Proxy, files_of, write_tiny_study
 
 from differseg_med import io
-from differseg_med.errors import ServerError, UsageError
+from differseg_med.errors import OutputError, ServerError, UsageError
 from differseg_med.integrations.archive import Server, case_of, check_query, pull, push
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -19,8 +22,8 @@ def server(url: str, **options) -> Server:
     return Server(url, connect_s=2, read_s=5, **options)
 
 
-def pull_all(url: str, out: Path, query=None, **options):
-    return list(pull(server(url), query or {}, out, **options))
+def pull_all(url: str, out: Path, query=None, ca: Path | None = None, **options):
+    return list(pull(server(url, ca=ca), query or {}, out, **options))
 
 
 def same_files(pulled: Path, source: Path) -> bool:
@@ -259,11 +262,12 @@ def test_messages_become_smaller_until_the_archive_takes_them(
     assert all(file.error.code == "E_STOW" for file in report.failed)
 
 
-@pytest.mark.parametrize("action", [500, "drop", "hang", "forget"])
+@pytest.mark.parametrize(("action", "seed"), [(500, 1), ("drop", 1), ("forget", 1), ("hang", 99)])
 def test_push_that_broke_asks_what_arrived(
-    proxy: Proxy, orthanc: Orthanc, tmp_path: Path, action: int | str
+    proxy: Proxy, orthanc: Orthanc, tmp_path: Path, action: int | str, seed: int
 ) -> None:
-    write_tiny_study(tmp_path / "a", 1, ("pet",))
+    # a request that hung arrives late, perhaps in another test: a study that no other one has
+    write_tiny_study(tmp_path / "a", seed, ("pet",))
     proxy.faults = [Fault("POST", "/studies", action, seconds=1.5)]
     report = push(Server(proxy.url, read_s=0.8), [tmp_path / "a"])
     assert not report.failed
@@ -271,18 +275,76 @@ def test_push_that_broke_asks_what_arrived(
     assert proxy.requests("POST") == (1 if action == "forget" else 2)
 
 
-def test_partial_failure_is_told_per_object(
-    orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def stow_answer(failed: dict[str, int]) -> bytes:
+    items = [
+        {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [reason]}}
+        for uid, reason in failed.items()
+    ]
+    return json.dumps({"00081198": {"vr": "SQ", "Value": items}}).encode()
+
+
+def test_partial_failure_is_told_per_object(proxy: Proxy, tmp_path: Path) -> None:
     write_tiny_study(tmp_path / "a", 1, ("pet",))
-    good = files_of(tmp_path / "a")
-    dataset = pydicom.dcmread(good[0])
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "2.25.77"
-    del dataset.PatientID, dataset.SOPClassUID  # Orthanc wants a SOP class
-    bad = tmp_path / "bad.dcm"
-    dataset.save_as(bad)
-    report = push(server(orthanc.url), good)
-    assert [file.state for file in report.files] == ["stored"] * 4
+    files = files_of(tmp_path / "a")
+    uids = [io.read_instance_id(file).sop for file in files]
+    body = stow_answer({uids[0]: 0xA700, uids[1]: 0x0111})
+    kind = {"Content-Type": "application/dicom+json; charset=utf-8"}
+    proxy.faults = [Fault("POST", "/studies", 202, headers=kind, body=body)]
+    report = push(server(proxy.url), files)
+    assert [file.state for file in report.files] == ["failed", "present", "failed", "failed"]
+    assert "A700" in str(report.files[0].error)
+    assert "not there" in str(report.files[2].error)
+    proxy.faults = [Fault("POST", "/studies", 409, headers=kind, body=stow_answer({}))]
+    assert len(push(server(proxy.url), files).failed) == 4
+    assert not push(server(proxy.url), files).failed
+
+
+def test_damaged_object_does_not_get_in(orthanc: Orthanc, tmp_path: Path) -> None:
+    write_tiny_study(tmp_path / "a", 1, ("pet",))
+    good, bad, *_ = files_of(tmp_path / "a")
+    bad.write_bytes(bad.read_bytes()[:700])
+    report = push(server(orthanc.url), [good.parent])
+    assert [file.state for file in report.files] == ["stored", "failed", "stored", "stored"]
+    assert report.failed[0].path == bad
+    assert report.failed[0].error.code == "E_CORRUPT"
+    assert orthanc.count("PT") == 3
+
+
+def test_redirect_is_not_followed(proxy: Proxy, tiny_out: Path) -> None:
+    elsewhere = {"Location": "http://127.0.0.1:1/dicom-web/studies"}
+    proxy.faults = [Fault("GET", "/studies", 302, headers=elsewhere)]
+    with pytest.raises(ServerError, match="E_QUERY"):
+        pull_all(proxy.url, tiny_out)
+
+
+def test_output_that_cannot_be_written(orthanc: Orthanc, tmp_path: Path) -> None:
+    write_tiny_study(tmp_path / "a", 1, ("pet",))
+    orthanc.add(*files_of(tmp_path / "a"))
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(OutputError, match="E_WRITE"):
+        pull_all(orthanc.url, tmp_path / "file" / "out")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
+def test_certificate_is_checked_against_ones_own_authority(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = tmp_path / "both.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test"
+    names = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(both), "-out", "cert.pem")
+    subprocess.run([*command.split(), *names], cwd=tmp_path, check=True, capture_output=True)
+    certificate = tmp_path / "cert.pem"
+    both.write_text(both.read_text() + certificate.read_text(), encoding="utf-8")
+    front = Proxy(orthanc.port, both)
+    try:
+        with pytest.raises(ServerError, match="E_TLS"):
+            pull_all(front.url, tiny_out)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))  # not asked for: not taken
+        with pytest.raises(ServerError, match="E_TLS"):
+            pull_all(front.url, tiny_out)
+        assert pull_all(front.url, tiny_out, ca=certificate) == []
+    finally:
+        front.close()
 
 
 def test_wrong_calls_are_refused_before_anything_is_sent(tmp_path: Path) -> None:

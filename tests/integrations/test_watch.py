@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,8 +17,6 @@ import pydicom
 import pytest
 import requests
 from archive_server import (
-    PASSWORD,
-    USER,
     Fault,
     Orthanc,
     Proxy,
@@ -27,15 +24,14 @@ from archive_server import (
     free_port,
     write_tiny_study,
 )
-from small_watch import options, segment_by_threshold
+from small_watch import die_after, options, segment_by_threshold
 
-from differseg_med.errors import ServerError, StudyError, UsageError
+from differseg_med import io
+from differseg_med.errors import OutputError, ServerError, StudyError, UsageError
 from differseg_med.integrations.archive import Event, case_of, pull, push, watch
 from differseg_med.integrations.archive._health import Health, serve
 
 pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.timeout(240)]
-
-PROGRAM = Path(__file__).with_name("small_watch.py")
 
 
 def run(url: str, out: Path, segment=segment_by_threshold, **changes) -> dict[str, int]:
@@ -57,18 +53,26 @@ def add_studies(orthanc: Orthanc, folder: Path, number: int) -> list[str]:
     return uids
 
 
-def start(orthanc: Orthanc, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "DIFFERSEG_DICOMWEB_USER": USER,
-        "DIFFERSEG_DICOMWEB_PASSWORD": PASSWORD,
-    }
-    return subprocess.Popen(
-        [sys.executable, PROGRAM, orthanc.url, str(out), *more],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+class Dying:
+    """A watch in a process of its own, which may be killed; forked, so that it starts at once."""
+
+    def __init__(self, url: str, out: Path, points: int | None = None) -> None:
+        _ = io.write_seg, io.to_volume, io.read_study, requests  # imported once, before the fork
+        fork = multiprocessing.get_context("fork")
+        self.counts = out / "counts.json"
+        self.process = fork.Process(target=self.work, args=(url, out, points), daemon=True)
+        self.process.start()
+
+    def work(self, url: str, out: Path, points: int | None) -> None:
+        if points is not None:
+            die_after(points)
+        counts = watch(options(url, out), segment=segment_by_threshold)
+        self.counts.write_text(json.dumps(counts), encoding="utf-8")
+
+    def end(self) -> int:
+        self.process.join(100)
+        assert self.process.exitcode is not None
+        return self.process.exitcode
 
 
 def test_every_study_gets_one_segmentation_and_keeps_it(
@@ -227,6 +231,23 @@ def test_step_that_failed_for_now_is_taken_again(
     assert steps_of(tiny_out, case_of(uid)).count("postponed") == 2
 
 
+def test_full_disk_is_waited_for(
+    orthanc: Orthanc, tmp_path: Path, tiny_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("differseg_med.integrations.archive._watch._FIRST_POSTPONE_S", 0.05)
+    (uid,) = add_studies(orthanc, tmp_path, 1)
+    full = [True, True]
+
+    def segment(study: Path, out: Path, name: str) -> None:
+        if full:
+            full.pop()
+            raise OutputError("E_WRITE", "No space left on device")
+        segment_by_threshold(study, out, name)
+
+    assert run(orthanc.url, tiny_out, segment) == {"pushed": 1}
+    assert steps_of(tiny_out, case_of(uid)).count("postponed") == 2
+
+
 def test_step_that_never_succeeds_fails_at_last(
     proxy: Proxy,
     orthanc: Orthanc,
@@ -336,26 +357,19 @@ def test_health_says_when_the_archive_is_down() -> None:
         assert none is None
 
 
-def test_killed_between_any_two_steps_it_goes_on_where_it_was(
+def test_killed_between_steps_it_goes_on_where_it_was(
     orthanc: Orthanc, tmp_path: Path, tiny_out: Path
 ) -> None:
     uids = add_studies(orthanc, tmp_path, 2)
     rng = random.Random(7)
-    killed = 0
-    for points in (rng.randrange(1, 8), rng.randrange(8, 16), rng.randrange(4, 30)):
-        process = start(orthanc, tiny_out, str(points))
-        process.communicate(timeout=60)
-        killed += process.returncode == -signal.SIGKILL
-    process = start(orthanc, tiny_out)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err.decode()
-    assert killed >= 1
-    assert "'pushed': 2" in out.decode()
+    ends = [Dying(orthanc.url, tiny_out, rng.randrange(25)).end() for _ in range(5)]
+    assert ends.count(-signal.SIGKILL) >= 3
+    last = Dying(orthanc.url, tiny_out)
+    assert last.end() == 0
+    assert json.loads(last.counts.read_text())["pushed"] == 2
     assert [orthanc.count("SEG", uid) for uid in uids] == [1, 1]
-    sent = {path.read_bytes() for path in files_of(tiny_out / "results")}
     report = push(options(orthanc.url, tiny_out).server, [tiny_out / "results"])
     assert [file.state for file in report.files] == ["present", "present"]
-    assert len(sent) == 2
     assert not list(tiny_out.rglob(".study-*"))
 
 
@@ -363,17 +377,13 @@ def test_killed_between_any_two_steps_it_goes_on_where_it_was(
 def test_killed_at_every_point_there_is_one_segmentation(orthanc: Orthanc, tmp_path: Path) -> None:
     (uid,) = add_studies(orthanc, tmp_path, 1)
     source = files_of(tmp_path / "s0")
-    points, alive = 0, False
-    while not alive:
+    points, killed = 0, True
+    while killed:
         orthanc.clear()
         orthanc.add(*source)
         out = tmp_path / f"out{points}"
-        dying = start(orthanc, out, str(points))
-        dying.communicate(timeout=60)
-        alive = dying.returncode == 0
-        again = start(orthanc, out)
-        _, err = again.communicate(timeout=60)
-        assert again.returncode == 0, err.decode()
+        killed = Dying(orthanc.url, out, points).end() == -signal.SIGKILL
+        assert Dying(orthanc.url, out).end() == 0, f"killed at point {points}"
         assert orthanc.count("SEG", uid) == 1, f"killed at point {points}"
         points += 1
     assert points > 20
@@ -384,15 +394,14 @@ def test_killed_at_random_times_there_is_one_segmentation(
     orthanc: Orthanc, tmp_path: Path, tiny_out: Path
 ) -> None:
     uids = add_studies(orthanc, tmp_path, 6)
-    rng = random.Random(11)
-    for _ in range(5):
-        process = start(orthanc, tiny_out)
-        time.sleep(rng.uniform(1.5, 4.5))
-        process.kill()
-        process.communicate(timeout=60)
-    process = start(orthanc, tiny_out)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err.decode()
+    rng, ends = random.Random(11), []
+    for _ in range(8):
+        dying = Dying(orthanc.url, tiny_out)
+        time.sleep(rng.uniform(0.1, 0.8))
+        dying.process.kill()
+        ends.append(dying.end())
+    assert -signal.SIGKILL in ends
+    assert Dying(orthanc.url, tiny_out).end() == 0
     assert [orthanc.count("SEG", uid) for uid in uids] == [1] * 6
 
 

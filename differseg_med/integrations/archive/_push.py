@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from differseg_med import io
-from differseg_med.errors import DifferSegError, ServerError, UsageError
+from differseg_med.errors import DifferSegError, ServerError, StudyError, UsageError
 from differseg_med.integrations.archive._archive import Archive, StoreAnswer
 from differseg_med.integrations.archive._server import Server
 from differseg_med.integrations.archive._talk import insist
@@ -77,7 +77,6 @@ def push(
 
     Raises:
         UsageError: ``E_PATH`` when a path is not there, or there is no DICOM file.
-        StudyError: ``E_CORRUPT`` for a damaged DICOM file.
         ServerError: the archive cannot be asked at all.
     """
     server = Server(server) if isinstance(server, str) else server
@@ -102,12 +101,12 @@ def push_files(
         report: is told how far it is.
 
     Raises:
-        StudyError: ``E_CORRUPT``.
+        UsageError: ``E_PATH`` when a file is no DICOM file.
         ServerError: the archive cannot be asked at all.
     """
-    files = list(_identified(paths))
+    files, outcome = _identified(paths)
     there = _present(archive, files)
-    outcome = {f.path: PushedFile(f.path, "present") for f in files if f.identity.sop in there}
+    outcome |= {f.path: PushedFile(f.path, "present") for f in files if f.identity.sop in there}
     waiting = [file for file in files if file.path not in outcome]
     queue = list(_messages(waiting, message_bytes))
     while queue:
@@ -119,7 +118,7 @@ def push_files(
             queue[:0] = [message[:half], message[half:]]
             continue
         outcome |= {file.path: _judge(file, answer) for file in message}
-    return PushReport(tuple(outcome[file.path] for file in files))
+    return PushReport(tuple(outcome[path] for path in sorted(outcome)))
 
 
 def _find(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -128,31 +127,44 @@ def _find(paths: Iterable[str | Path]) -> Iterator[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise UsageError("E_PATH", f"there is nothing at {path}")
-        if path.is_file():
-            if io.read_instance_id(path) is None:
-                raise UsageError("E_PATH", f"{path.name} is no DICOM file")
-            yield path
-            none = False
-            continue
-        for file in sorted(path.rglob("*")):
-            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            if not hidden and file.is_file() and io.read_instance_id(file) is not None:
+        for file in [path] if path.is_file() else _visible(path):
+            if _is_dicom(file):
                 yield file
                 none = False
+            elif file == path:
+                raise UsageError("E_PATH", f"{path.name} is no DICOM file")
     if none:
         raise UsageError("E_PATH", "there is no DICOM file to send", "Segment with --formats seg.")
 
 
-def _identified(paths: Iterable[Path]) -> Iterator[_File]:
-    """Each object once, whatever files hold it."""
-    seen: set[str] = set()
+def _visible(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not hidden and file.is_file():
+            yield file
+
+
+def _is_dicom(file: Path) -> bool:
+    try:
+        return io.read_instance_id(file) is not None
+    except StudyError:  # it is one, and damaged: told when it is its turn
+        return True
+
+
+def _identified(paths: Iterable[Path]) -> tuple[list[_File], dict[Path, PushedFile]]:
+    """Each object once, whatever files hold it; and the files that are damaged."""
+    files: dict[str, _File] = {}
+    damaged: dict[Path, PushedFile] = {}
     for path in paths:
-        identity = io.read_instance_id(path)
+        try:
+            identity = io.read_instance_id(path)
+        except StudyError as error:
+            damaged[path] = PushedFile(path, "failed", error)
+            continue
         if identity is None:
             raise UsageError("E_PATH", f"{path.name} is no DICOM file")
-        if identity.sop not in seen:
-            seen.add(identity.sop)
-            yield _File(path, identity, path.stat().st_size)
+        files.setdefault(identity.sop, _File(path, identity, path.stat().st_size))
+    return list(files.values()), damaged
 
 
 def _present(archive: Archive, files: Sequence[_File]) -> frozenset[str]:

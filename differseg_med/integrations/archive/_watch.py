@@ -380,7 +380,7 @@ def _by_bundle(options: WatchOptions) -> Segmenter:
     if "seg" not in formats:
         raise UsageError("E_OPTION", "--formats of a watch needs seg, which goes to the archive")
     CaseOptions(formats=formats)
-    load_predictor(
+    predictor = load_predictor(
         find_bundle(options.bundle), options.weights, options.device, trust=options.trust
     )
 
@@ -394,6 +394,7 @@ def _by_bundle(options: WatchOptions) -> Segmenter:
             weights=options.weights,
             device=options.device,
             trust=options.trust,
+            predictor=predictor,
         )
 
     return run
