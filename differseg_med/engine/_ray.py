@@ -132,6 +132,7 @@ def _cluster(ray: Any, address: str | None, workers: int | None) -> Iterator[Non
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # they do all the work: 15 would starve them
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         options |= {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from functools import partial
@@ -97,7 +98,9 @@ def main(studies: str, out: str, engine: str, pause: str) -> None:
     run([Path(studies)], Path(out), pause=float(pause), resume=True, engine=engine, **workers)
 
 
-def command(*arguments: object) -> list[str]:
-    """How to start `main` in a process of its own."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import small_batch; "
-    return [sys.executable, "-c", f"{code}small_batch.main(*{[str(a) for a in arguments]!r})"]
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """Start `main` in a process of its own, which leads a group."""
+    code = f"import small_batch; small_batch.main(*{[str(a) for a in arguments]!r})"
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)

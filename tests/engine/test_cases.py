@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 import torch
-from small_batch import CRASH, INTERRUPT, NO_MEMORY, Level, command, run, write_study
+from small_batch import CRASH, INTERRUPT, NO_MEMORY, Level, run, start, write_study
 
 from differseg_med.engine import (
     BatchOptions,
@@ -87,14 +86,16 @@ def test_at_most_three_cases_are_under_way(
 
 
 def test_resume_keeps_what_stands_and_runs_what_does_not(
-    studies: list[Path], tmp_path: Path
+    studies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     (studies[3] / "pet.nii.gz").rename(tmp_path / "aside.nii.gz")
     assert states(run(studies, out)) == "done done done E_EMPTY"
     assert states(run(studies, out)) == "E_EXISTS E_EXISTS E_EXISTS E_EMPTY"
     made = {p: p.stat().st_ino for p in out.glob("*/status.json")}
-    assert states(run(studies, out, resume=True)) == "kept kept kept E_EMPTY"
+    with monkeypatch.context() as patch:  # nothing is computed for a case that stands
+        patch.setattr(Level, "__call__", lambda *_: pytest.fail("must not compute"))
+        assert states(run(studies, out, resume=True)) == "kept kept kept E_EMPTY"
     assert states(run(studies, out, resume=True, device="cuda")) == "kept kept kept E_EMPTY"
     assert all(p.stat().st_ino == made[p] for p in made if p.parent.name != "s3")
     (tmp_path / "aside.nii.gz").rename(studies[3] / "pet.nii.gz")
@@ -150,8 +151,7 @@ def test_what_kills_its_process_is_found_out_and_passed_over(
     shutil.rmtree(studies[1])
     write_study(studies[1], 1, top=CRASH)
     out = tmp_path / "out"
-    first = subprocess.run(command(studies[0].parent, out, "pipeline", 0), check=False)
-    assert first.returncode == -signal.SIGKILL
+    assert start(studies[0].parent, out, "pipeline", 0).wait() == -signal.SIGKILL
     left = [path for path in names(out) if path.startswith(".")]
     assert any(path.startswith(".s1.") for path in left)
     outcomes = run(studies, out, resume=True)

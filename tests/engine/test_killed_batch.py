@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_batch import command, run, write_dicom_study, write_study
+from small_batch import run, start, write_dicom_study, write_study
 
 STUDIES, BAD, DICOM, KILLS = 200, 10, 10, 5
 PATIENCE_S = 60.0
@@ -99,14 +99,14 @@ def test_a_batch_that_is_killed_five_times_ends_as_one_that_is_not(
     reference, out = records(undisturbed), tmp_path / "out"
     seen: Marks = {}
     for _ in range(KILLS):
-        process = subprocess.Popen(command(studies, out, "pipeline", 0), start_new_session=True)
+        process = start(studies, out, "pipeline", 0)
         kill_in_the_middle(process, out, draw.randrange(5, 35), draw.uniform(0, 0.03))
         assert_whole(out, reference)
         now = done(out)
         assert seen.items() <= now.items(), f"lost or done twice, seed {seed}"
         seen = now
     assert len(seen) < STUDIES - BAD
-    subprocess.run(command(studies, out, "pipeline", 0), check=True)
+    assert start(studies, out, "pipeline", 0).wait() == 0
     final = records(out)
     assert seen.items() <= done(out).items(), f"lost or done twice, seed {seed}"
     assert {c: essence(r) for c, r in final.items()} == {
@@ -120,7 +120,7 @@ def test_two_batches_on_one_folder_do_every_case_once(
     studies: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    both = [subprocess.Popen(command(studies, out, "pipeline", 0.005)) for _ in range(2)]
+    both = [start(studies, out, "pipeline", 0.005) for _ in range(2)]
     seen: Marks = {}
     while any(process.poll() is None for process in both):
         now = done(out)
