@@ -6,18 +6,14 @@ mistake in either shows.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from highdicom.seg import (
     SegmentAlgorithmTypeValues,
     Segmentation,
@@ -27,14 +23,25 @@ from highdicom.seg import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
-from pydicom.valuerep import format_number_as_ds, validate_value
+from pydicom.valuerep import format_number_as_ds
 
 from differseg_med import __version__
 from differseg_med.errors import OutputError, StudyError
 from differseg_med.geometry import Grid, Volume, lps_ras
-from differseg_med.io._header import quiet
+from differseg_med.io._derived import (
+    LOSSY,
+    atomic,
+    check_texts,
+    copy_identity,
+    decimals,
+    derive_uid,
+    first_header,
+    identified,
+    quiet_writing,
+    save,
+    settle,
+)
 from differseg_med.io._read_seg import SegPlanes, place_on, read_planes
-from differseg_med.io._source import READ_ERRORS, SourceReader, parse_label
 from differseg_med.io._study import Instance, Series
 from differseg_med.io._tags import ENHANCED
 
@@ -43,31 +50,8 @@ __all__ = ["READBACK_TOLERANCE_MM", "SegmentCode", "SegmentInfo", "write_seg"]
 READBACK_TOLERANCE_MM = 0.2
 """A plane that is read back further than this from where it belongs refuses the file."""
 
-_REQUIRED = (
-    "AccessionNumber",
-    "PatientBirthDate",
-    "PatientID",
-    "PatientName",
-    "PatientSex",
-    "StudyDate",
-    "StudyID",
-    "StudyTime",
-)
-"""Attributes that may be absent from an image in practice but must exist in a SEG."""
-
-_COPIED = (
-    "SpecificCharacterSet",
-    "LossyImageCompression",
-    "LossyImageCompressionMethod",
-    "LossyImageCompressionRatio",
-    "PositionReferenceIndicator",
-)
-
 _COLOR = (62.0, 66.0, 52.0)
 """Display colour in CIELab: an orange red that stands out on grey."""
-
-_IDENTITY = ("PatientID", "PatientName")
-"""Copied even where they break the rules for their kind: the archive files by them."""
 
 _OUT_OF_REACH = (1e9, 1e9, 1e9)
 """Position given to frames of other stacks in a multi-frame source: no plane matches them."""
@@ -103,7 +87,9 @@ class SegmentInfo:
         category: segmented property category.
         property_type: segmented property type.
         tracking_id: name of the finding for follow-up, None for the label.
-        tracking_uid: UID of the finding for follow-up, None for a new one.
+        tracking_uid: UID of the finding for follow-up, None for one that follows from the content.
+        parameters: what else tells one run of the algorithm from another, such as the hash of the
+            weights; pairs of name and value.
     """
 
     label: str
@@ -113,6 +99,13 @@ class SegmentInfo:
     property_type: SegmentCode = SegmentCode("108369006", "Neoplasm")
     tracking_id: str | None = None
     tracking_uid: str | None = None
+    parameters: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that is written as a long string."""
+        algorithm = (self.algorithm_name, self.algorithm_version)
+        return (self.label, *algorithm, self.tracking_id or self.label)
 
 
 def write_seg(
@@ -149,11 +142,11 @@ def write_seg(
     grid = _reference_grid(mask, series)
     planes = _plane_positions(series, grid)
     voxels = _frames_of(mask)
-    _check_texts(segment, description)
-    with _quiet_writing():
+    check_texts(*segment.texts, description)
+    with quiet_writing():
         dataset = _build(voxels, planes, grid, series, segment, series_number, description)
-        with _atomic(path) as temporary:
-            _save(dataset, temporary)
+        with atomic(path) as temporary:
+            save(dataset, temporary, "SEG")
             _read_back(temporary, voxels, planes, grid)
     return path
 
@@ -167,17 +160,6 @@ def _frames_of(mask: Volume) -> npt.NDArray[np.uint8]:
             f"a mask of 0 and 1 is written, got {array.dtype} from {array.min()} to {array.max()}",
         )
     return np.ascontiguousarray(array.astype(np.uint8, copy=False).T)
-
-
-def _check_texts(segment: SegmentInfo, description: str) -> None:
-    """Nothing else looks at the length or the characters of what the caller says."""
-    algorithm = (segment.algorithm_name, segment.algorithm_version)
-    texts = (segment.label, *algorithm, segment.tracking_id or segment.label, description)
-    try:
-        for text in texts:
-            validate_value("LO", text, pydicom.config.RAISE)
-    except ValueError as error:
-        raise OutputError("E_WRITE", f"a text cannot be stored: {error}") from error
 
 
 def _reference_grid(mask: Volume, series: Series) -> Grid:
@@ -213,7 +195,7 @@ def _build(
     number: int,
     description: str,
 ) -> Segmentation:
-    header = _first_header(series)
+    header = first_header(series)
     sources = _sources(series, grid, int(header.get("NumberOfFrames") or 1))
     try:
         dataset = Segmentation(
@@ -238,8 +220,22 @@ def _build(
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OutputError("E_WRITE", f"the SEG could not be built: {error}") from error
     _name_segment_in_every_frame(dataset)
-    _copy_identity(header, dataset)
+    copy_identity(header, dataset, LOSSY)
+    if "ContentCreatorName" not in dataset:
+        dataset.ContentCreatorName = ""
+    content = hashlib.sha256(voxels.data)
+    content.update(repr((segment, number, description, grid.shape, planes.tolist())).encode())
+    content.update(grid.affine.tobytes())
+    _derive_uids(dataset, settle(dataset, series, header, content.digest()), segment)
     return dataset
+
+
+def _derive_uids(dataset: Segmentation, key: str, segment: SegmentInfo) -> None:
+    """UIDs inside the object; highdicom's own are random."""
+    dimensions = derive_uid("dimensions", key)
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
+    dataset.SegmentSequence[0].TrackingUID = segment.tracking_uid or derive_uid("target", key)
 
 
 def _name_segment_in_every_frame(dataset: Segmentation) -> None:
@@ -250,24 +246,6 @@ def _name_segment_in_every_frame(dataset: Segmentation) -> None:
         del shared["SegmentIdentificationSequence"]
         for group in dataset.PerFrameFunctionalGroupsSequence:
             group.add(number)
-
-
-def _copy_identity(header: Dataset, dataset: Segmentation) -> None:
-    """Patient and study as they stand in the source; values that break their VR are left empty.
-
-    highdicom's constructor never sees them: it would refuse values that are bad but real, and log
-    names.
-    """
-    dataset.copy_patient_and_study_information(header)
-    for keyword in _COPIED:
-        if keyword in header:
-            dataset[keyword] = header[keyword]
-    for element in [dataset[tag] for tag in dataset.keys() & header.keys()]:
-        if element.keyword not in _IDENTITY and not _is_valid(element):
-            dataset[element.tag].value = None
-    for keyword in (*_REQUIRED, "ContentCreatorName"):
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
 
 
 def _positions_for(
@@ -282,26 +260,6 @@ def _positions_for(
     return [hd.PlanePositionSequence(patient, [float(x) for x in plane]) for plane in planes]
 
 
-def _is_valid(element: pydicom.DataElement) -> bool:
-    values = element.value if element.VM > 1 else [element.value]
-    try:
-        for value in values:
-            if isinstance(value, str):
-                validate_value(element.VR, value, pydicom.config.RAISE)
-    except ValueError:
-        return False
-    return True
-
-
-def _save(dataset: Segmentation, path: Path) -> None:
-    try:
-        pydicom.dcmwrite(path, dataset, enforce_file_format=True)
-    except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
-        # The message may quote a value of the patient's.
-        kind = type(error).__name__
-        raise OutputError("E_WRITE", f"the SEG could not be encoded ({kind})") from error
-
-
 def _describe(segment: SegmentInfo) -> SegmentDescription:
     return SegmentDescription(
         segment_number=1,
@@ -313,25 +271,12 @@ def _describe(segment: SegmentInfo) -> SegmentDescription:
             name=segment.algorithm_name,
             version=segment.algorithm_version,
             family=codes.cid7162.ArtificialIntelligence,
+            parameters=dict(segment.parameters) or None,
         ),
         tracking_id=segment.tracking_id or segment.label,
         tracking_uid=segment.tracking_uid or generate_uid(prefix=None),
         display_color=hd.color.CIELabColor(*_COLOR),
     )
-
-
-def _first_header(series: Series) -> Dataset:
-    """The first file's header, read again for patient and study."""
-    instance = series.instances[0]
-    try:
-        with SourceReader() as reader:
-            content = io.BytesIO(reader.read(parse_label(instance.source)))
-        header = pydicom.dcmread(content, stop_before_pixels=True)
-    except (*READ_ERRORS, pydicom.errors.InvalidDicomError) as error:
-        raise StudyError("E_CORRUPT", "a file of the reference series cannot be read") from error
-    if header.get("SOPInstanceUID") != instance.uid:
-        raise StudyError("E_CORRUPT", "a file of the reference series was changed meanwhile")
-    return header
 
 
 def _sources(series: Series, grid: Grid, frames: int) -> list[Dataset]:
@@ -343,30 +288,19 @@ def _sources(series: Series, grid: Grid, frames: int) -> list[Dataset]:
     axes = affine[:3, :2] / np.array(grid.spacing[:2])
     step = format_number_as_ds(float(abs(affine[:3, 2] @ np.cross(axes[:, 0], axes[:, 1]))))
     shared = Dataset()
-    shared.ImageOrientationPatient = _decimals(axes.T.ravel())
-    shared.PixelSpacing = _decimals((grid.spacing[1], grid.spacing[0]))
+    shared.ImageOrientationPatient = decimals(axes.T.ravel())
+    shared.PixelSpacing = decimals((grid.spacing[1], grid.spacing[0]))
     shared.SliceThickness, shared.SpacingBetweenSlices = _thickness(series, step), step
     if series.sop_class in ENHANCED:
         return [_multi_frame(series, shared, frames)]
     return [_single_frame(series, shared, instance) for instance in series.instances]
 
 
-def _identified(series: Series, instance: Instance) -> Dataset:
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = series.sop_class, instance.uid
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = series.study_uid, series.uid
-    dataset.FrameOfReferenceUID, dataset.Modality = series.frame, series.dicom
-    dataset.Rows, dataset.Columns = instance.rows, instance.columns
-    for keyword in _REQUIRED:
-        setattr(dataset, keyword, "")
-    return dataset
-
-
 def _single_frame(series: Series, shared: Dataset, instance: Instance) -> Dataset:
     """One classic slice."""
-    dataset = _identified(series, instance)
+    dataset = identified(series, instance)
     dataset.update(shared)
-    dataset.ImagePositionPatient = _decimals(instance.position or ())
+    dataset.ImagePositionPatient = decimals(instance.position or ())
     return dataset
 
 
@@ -378,7 +312,7 @@ def _multi_frame(series: Series, shared: Dataset, frames: int) -> Dataset:
     measures.update(shared)
     del measures.ImageOrientationPatient
     group.PlaneOrientationSequence, group.PixelMeasuresSequence = [orientation], [measures]
-    dataset = _identified(series, series.instances[0])
+    dataset = identified(series, series.instances[0])
     dataset.NumberOfFrames = max(frames, max(where) + 1)
     dataset.SharedFunctionalGroupsSequence = [group]
     dataset.PerFrameFunctionalGroupsSequence = [
@@ -390,7 +324,7 @@ def _multi_frame(series: Series, shared: Dataset, frames: int) -> Dataset:
 def _placed(position: Iterable[float]) -> Dataset:
     """Functional group that says where a frame lies."""
     item, group = Dataset(), Dataset()
-    item.ImagePositionPatient = _decimals(position)
+    item.ImagePositionPatient = decimals(position)
     group.PlanePositionSequence = [item]
     return group
 
@@ -399,10 +333,6 @@ def _thickness(series: Series, step: str) -> str:
     """The slices' own thickness, or their distance where the header names none."""
     own = series.instances[0].tags.get("SliceThickness")
     return format_number_as_ds(own) if isinstance(own, float) and own > 0 else step
-
-
-def _decimals(values: Iterable[float]) -> list[str]:
-    return [format_number_as_ds(float(value)) for value in values]
 
 
 def _read_back(
@@ -433,31 +363,3 @@ def _farthest_corner(planes: SegPlanes, positions: npt.NDArray[np.float64], grid
         apart = position - nearest + corners @ (axes - steps).T
         worst = max(worst, float(np.linalg.norm(apart, axis=1).max()))
     return worst
-
-
-@contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
-    """Write beside the target and move into place; leave nothing where that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError("E_WRITE", f"{path.name}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _quiet_writing() -> Iterator[None]:
-    """Copy the patient's values as they are, even bad ones, and keep them out of warnings."""
-    settings = pydicom.config.settings
-    before = settings.writing_validation_mode
-    settings.writing_validation_mode = pydicom.config.IGNORE
-    try:
-        with quiet():
-            yield
-    finally:
-        settings.writing_validation_mode = before
