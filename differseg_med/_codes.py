@@ -134,6 +134,7 @@ E_DATALIST | A datalist is wrong or names files that are not there. | Correct th
 E_FOLD | A run of a cross-validation failed. | Read its log; finished folds stay, run the same again.
 E_WEIGHTS | The weights do not fit the network or could not be loaded. | Use the weights that belong to this bundle.
 E_METADATA | The bundle's metadata is incomplete or contradicts its configuration. | Correct metadata.json at the place that the message names.
+E_ARCHIVE | An archive is damaged, holds no bundle, or is unsafe to unpack. | Get it again from its source, or unpack it by hand and give the folder.
 E_TRUST | The bundle is not one of this distribution and asks for something that could run code or reach outside it. | Read its configuration; if you trust where it comes from, use --trust-bundle.
 """
 

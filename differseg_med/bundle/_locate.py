@@ -6,10 +6,11 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from differseg_med.bundle._archive import unpack_bundle
 from differseg_med.errors import BundleError, UsageError
 from differseg_med.modality import get_modalities
 
@@ -81,11 +82,12 @@ def find_bundle(name_or_path: str | Path) -> BundleInfo:
     Names are looked for in the folders of ``DIFFERSEG_BUNDLES``, then in this distribution.
 
     Args:
-        name_or_path: a name such as ``sts_petctmr``, or a folder with ``configs/metadata.json``.
+        name_or_path: a name such as ``sts_petctmr``, a folder with ``configs/metadata.json``, or a
+            ``.zip`` of one.
 
     Raises:
         UsageError: ``E_BUNDLE`` naming what there is.
-        BundleError: ``E_METADATA`` when the metadata cannot be used.
+        BundleError: ``E_METADATA`` when the metadata cannot be used, ``E_ARCHIVE`` for a ``.zip``.
     """
     text = str(name_or_path)
     by_name = Path(text).name == text and text not in {"", ".", ".."}
@@ -93,6 +95,8 @@ def find_bundle(name_or_path: str | Path) -> BundleInfo:
     for folder in [*folders, Path(text)]:
         if (folder / _METADATA).is_file():
             return _read(folder)
+    if text.lower().endswith(".zip") and Path(text).is_file():
+        return replace(_read(unpack_bundle(Path(text))), name=Path(text).stem)
     known = ", ".join(sorted({folder.name for folder in _folders()})) or "none"
     raise UsageError("E_BUNDLE", f"no bundle {text!r} was found; there are: {known}")
 

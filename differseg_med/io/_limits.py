@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 from differseg_med.errors import StudyError
 
-__all__ = ["DEFLATE_RATIO", "MAX_FILE_BYTES", "MAX_INFLATED_BYTES", "MAX_VOXELS", "check_voxels"]
+__all__ = [
+    "DEFLATE_RATIO",
+    "MAX_DIRECTORY_BYTES",
+    "MAX_FILE_BYTES",
+    "MAX_INFLATED_BYTES",
+    "MAX_PACKED_BYTES",
+    "MAX_PACKED_RATIO",
+    "MAX_VOXELS",
+    "check_voxels",
+]
 
 MAX_VOXELS = 2**30
 """Largest volume that is read: 4 GiB as float32, which is 4096 slices of 512 x 512."""
@@ -17,6 +26,13 @@ MAX_FILE_BYTES = 2**32
 
 MAX_INFLATED_BYTES = 2**30
 """Largest deflated data set that is unpacked in memory."""
+
+MAX_DIRECTORY_BYTES = 2**25
+"""Largest directory of an archive that is read: some hundred thousand members."""
+
+MAX_PACKED_BYTES = 2**26
+MAX_PACKED_RATIO = 200
+"""Members of archives that are larger than the one may not be packed by more than the other."""
 
 DEFLATE_RATIO = 1032
 """Deflate cannot compress by more than this factor, so a larger claim is a lie."""

@@ -16,7 +16,13 @@ from types import TracebackType
 from typing import IO
 
 from differseg_med.errors import StudyError, UsageError
-from differseg_med.io._limits import DEFLATE_RATIO, MAX_FILE_BYTES
+from differseg_med.io._limits import (
+    DEFLATE_RATIO,
+    MAX_DIRECTORY_BYTES,
+    MAX_FILE_BYTES,
+    MAX_PACKED_BYTES,
+    MAX_PACKED_RATIO,
+)
 
 __all__ = ["READ_ERRORS", "Source", "SourceReader", "list_sources", "parse_label", "source_file"]
 
@@ -24,6 +30,8 @@ READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, 
 """What reading a file or an archive member can raise (encrypted members: RuntimeError)."""
 
 _SEPARATOR = ".zip!"
+_END_BYTES = (1 << 16) + 22
+"""Where the end of an archive's directory is looked for: its record and the longest comment."""
 
 _DATE = re.compile(r"(19|20)\d\d[-_. ]?\d\d[-_. ]?\d\d")
 _PARTS = re.compile(r"[-_. ]")
@@ -129,12 +137,36 @@ def _expand(path: Path) -> Iterator[Source]:
 
 
 def _members(path: Path) -> Iterator[Source]:
+    """An archive's files; one that lists a name twice would hide all but the last of them."""
+    _check_directory(path)
     with zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+    if len({info.filename for info in infos}) < len(infos):
+        raise StudyError("E_CORRUPT", f"{short_name(path.name)} lists one name twice")
     for info in infos:
-        if not info.is_dir():
-            lie = info.file_size > min(MAX_FILE_BYTES, (info.compress_size + 1) * DEFLATE_RATIO)
-            yield Source(path, info.filename, -1 if lie else info.file_size)
+        packed = info.compress_size + 1
+        lie = info.file_size > min(MAX_FILE_BYTES, packed * DEFLATE_RATIO)
+        if info.file_size > max(MAX_PACKED_BYTES, packed * MAX_PACKED_RATIO):
+            raise StudyError(
+                "E_SIZE",
+                f"a member of {short_name(path.name)} would unpack to {info.file_size} bytes, more "
+                f"than {MAX_PACKED_RATIO} times its size",
+            )
+        yield Source(path, info.filename, -1 if lie else info.file_size)
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse an archive whose directory alone would fill the memory, before it is read."""
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - _END_BYTES))
+        end = file.read()
+    at = end.rfind(b"PK\x05\x06")
+    listed = int.from_bytes(end[at + 12 : at + 16], "little")
+    if at >= 0 and listed > MAX_DIRECTORY_BYTES:
+        raise StudyError(
+            "E_SIZE", f"{short_name(path.name)} has a directory of over {MAX_DIRECTORY_BYTES} bytes"
+        )
 
 
 class SourceReader:
