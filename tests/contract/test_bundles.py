@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import jsonschema
 import pytest
 import yaml
 
-from differseg_med.bundle import find_bundle, render_bundle
+from differseg_med.bundle import find_bundle, render_bundle, tasks_page
 from differseg_med.bundle._compose import check_overlay
 from differseg_med.modality import get_modalities
 
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
+CONFIGS = ROOT / "configs"
+TASKS = sorted((CONFIGS / "tasks").glob("*.yaml"))
 NAMES = [task.stem for task in TASKS]
 FILES = ("train.yaml", "evaluate.yaml", "inference.yaml", "multi_gpu_train.yaml")
 
@@ -127,3 +129,53 @@ def test_datalist_splits_by_patient(name: str) -> None:
     cases = [entry["case"] for part in content.values() if isinstance(part, list) for entry in part]
     assert len(cases) == len(set(cases))
     assert all(content[part] for part in ("training", "validation", "test"))
+
+
+def _lines(path: Path) -> list[str]:
+    texts = (line.partition(" #")[0].strip() for line in path.read_text("utf-8").splitlines())
+    return [text for text in texts if text and not text.startswith("#")]
+
+
+def _copied(path: Path, others: list[Path], run: int = 3) -> tuple[int, int]:
+    """Lines of a fragment, and how many of them stand in a run that another fragment has, too."""
+    known = {
+        tuple(lines[i : i + run])
+        for lines in map(_lines, others)
+        for i in range(len(lines) - run + 1)
+    }
+    lines = _lines(path)
+    starts = [i for i in range(len(lines) - run + 1) if tuple(lines[i : i + run]) in known]
+    return len(lines), len({i + step for i in starts for step in range(run)})
+
+
+@pytest.mark.parametrize("task", TASKS, ids=NAMES)
+def test_hardly_a_line_of_a_training_stands_in_another_fragment(task: Path) -> None:
+    """Under 10 %, in runs of three lines: single ones such as ``keys: image`` are grammar."""
+    fragments = [
+        path for part in ("base", "dims", "tasks") for path in CONFIGS.glob(f"{part}/*.yaml")
+    ]
+    dims = yaml.safe_load(task.read_text("utf-8"))["dims"]
+    own = ["base/common.yaml", "base/train.yaml", f"dims/{dims}.yaml", f"tasks/{task.name}"]
+    counts = [
+        _copied(CONFIGS / name, [f for f in fragments if f != CONFIGS / name]) for name in own
+    ]
+    lines, copied = (sum(column) for column in zip(*counts, strict=True))
+    assert copied < 0.1 * lines, f"{copied} of {lines} lines"
+
+
+def test_the_page_of_tasks_is_rendered() -> None:
+    page = (ROOT / "docs" / "reference" / "tasks.md").read_text("utf-8")
+    assert page == tasks_page(CONFIGS), "run: make bundles"
+
+
+def test_no_file_of_a_bundle_is_left_over() -> None:
+    """What lies in a bundle is rendered, or one of the few files that are written by hand."""
+    own = {"configs/datalist.json", "docs/README.md", "docs/test_cases.csv", "models/model.pt"}
+    listed = subprocess.run(
+        ["git", "ls-files", "bundles"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    if not listed.stdout:
+        pytest.skip("not a checkout")
+    rendered = {f"bundles/{t.stem}/{path}" for t in TASKS for path in render_bundle(t)}
+    by_hand = {f"bundles/sts_petctmr/{path}" for path in own}
+    assert set(listed.stdout.split()) <= rendered | by_hand
