@@ -81,9 +81,16 @@ class Format:
         Args:
             results: what is written.
             folder: where; holds the files of formats that stand before this one in `FORMATS`.
+
+        Raises:
+            OutputError: ``E_WRITE`` whichever library failed to write, ``E_READBACK``.
         """
         module, name = self.writer.split(":")
-        getattr(importlib.import_module(module), name)(results, folder / self.file)
+        try:
+            getattr(importlib.import_module(module), name)(results, folder / self.file)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise OutputError("E_WRITE", f"{self.file}: {reason}") from error
 
 
 _HERE = "differseg_med.engine._outputs"
