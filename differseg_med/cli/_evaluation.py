@@ -137,5 +137,62 @@ def compare(
     _print_evaluation.comparison(done, as_json=json)
 
 
+@app.command("cross-validate")
+def cross_validate(
+    bundle: Annotated[str, typer.Option(help="Bundle to train, by name or folder.")],
+    datalist: Annotated[Path, typer.Option(help="Cases, with folds and patients if it has them.")],
+    out: Annotated[Path, typer.Option(help="Folder for folds, tables and report.")],
+    dataset_dir: DatasetDir = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of folds. Default: the datalist's own, or 5.")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Value over the bundle's training configuration; may be repeated.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of folds, training and bootstrap.")] = 0,
+    validation_share: Annotated[
+        float, typer.Option(help="Part of a fold's training patients that choose its weights.")
+    ] = 0.1,
+    trust_bundle: Annotated[
+        bool, typer.Option("--trust-bundle", help="Run a bundle that is not of this distribution.")
+    ] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train and evaluate a bundle per fold; a second call goes on where the first one ended."""
+    from differseg_med.bundle import cross_validate as run
+
+    with _print.progress() as report:
+        done = run(
+            bundle,
+            dataset_dir or datalist.parent,
+            datalist,
+            out,
+            folds=folds,
+            overrides=_pairs(override or []),
+            seed=seed,
+            validation_share=validation_share,
+            trust=trust_bundle,
+            overwrite=overwrite,
+            report=report,
+        )
+    _print_evaluation.cross_validation(done, as_json=json)
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [
+        text for text, (key, mark, _) in zip(texts, pairs, strict=True) if not key or not mark
+    ]:
+        raise UsageError("E_OPTION", f"--set takes KEY=VALUE, got {wrong[0]!r}")
+    return {key: value for key, _, value in pairs}
+
+
 def _split(names: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (names or "").split(",") if part.strip())

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from differseg_med.cli._print import dump, line, note, table
 
 if TYPE_CHECKING:
+    from differseg_med.bundle import CrossValidation
     from differseg_med.engine import Comparison, Evaluation
     from differseg_med.errors import Finding
     from differseg_med.metrics import Summary
 
-__all__ = ["comparison", "evaluation", "summaries"]
+__all__ = ["comparison", "cross_validation", "evaluation", "summaries"]
 
 
 _SUMMARY_HEAD = ("METRIC", "MEAN", "95 % INTERVAL", "MEDIAN", "N", "UNDEFINED")
@@ -58,6 +59,20 @@ def comparison(done: Comparison, *, as_json: bool) -> None:
         for row in done.rows
     ]
     table(rows)
+
+
+def cross_validation(done: CrossValidation, *, as_json: bool) -> None:
+    """Write the out-of-fold summary of the method under test."""
+    if as_json:
+        for row in done.rows:
+            dump(_plain(dict(row)))
+        return
+    cases = len({row["case"] for row in done.rows})
+    line(f"{cases} cases, each judged by the fold that did not see it; {done.folds} folds")
+    if done.reused:
+        line(f"{done.reused} folds had been finished before")
+    summaries(next(iter(done.summary.values())))
+    line(str(done.folder / "report.html"))
 
 
 def _summary_row(name: str, value: Summary) -> tuple[str, ...]:

@@ -141,7 +141,9 @@ def _from_datalist(source: DatalistTruth) -> list[Truth]:
         )
     prepared = content.get("target") is not None
     root = source.dataset_dir or source.path.parent
-    truths = [_truth(entry, root, source.path.name, prepared=prepared) for entry in entries]
+    known = content.get("patients")
+    patients = known if isinstance(known, Mapping) else {}
+    truths = [_truth(e, root, source.path.name, patients, prepared=prepared) for e in entries]
     if len({truth.case for truth in truths}) < len(truths):
         raise BundleError("E_DATALIST", f"a case stands twice in {source.path.name}")
     return truths
@@ -157,11 +159,13 @@ def _read_datalist(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _truth(entry: Any, root: Path, name: str, *, prepared: bool) -> Truth:
+def _truth(
+    entry: Any, root: Path, name: str, patients: Mapping[str, Any], *, prepared: bool
+) -> Truth:
     case = str(entry.get("case", "")) if isinstance(entry, dict) else ""
     if not _CASE.fullmatch(case) or not entry.get("label"):
         raise BundleError("E_DATALIST", f"an entry of {name} has no proper case name or no label")
-    patient = entry.get("patient")
+    patient = entry.get("patient") or patients.get(case)
     return Truth(
         case,
         case,

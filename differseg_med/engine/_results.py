@@ -22,6 +22,7 @@ __all__ = [
     "RunResults",
     "plain_number",
     "read_results",
+    "read_rows",
     "summarise_rows",
     "write_results",
     "write_rows",
@@ -166,6 +167,26 @@ def read_results(run: str | Path) -> RunResults:
             or is no table of results.
     """
     path, wanted = _locate(str(run))
+    rows = read_rows(path)
+    methods = list(dict.fromkeys(row.get("method") or "" for row in rows))
+    method = methods[0] if wanted is None else wanted
+    if method not in methods:
+        raise UsageError("E_OPTION", f"{path} has no method {method!r}, only {', '.join(methods)}")
+    chosen = [row for row in rows if (row.get("method") or "") == method]
+    by_case = {str(row["case"]): row for row in chosen}
+    if len(by_case) < len(chosen):
+        raise UsageError("E_OPTION", f"a case stands twice in {path}")
+    folder = path.parent.name or path.stem
+    label = folder if len(methods) == 1 or method in ("", folder) else f"{folder}@{method}"
+    return RunResults(label, by_case, _settings(path.parent / "summary.json"))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a ``cases.csv``: metrics as numbers, everything else as text.
+
+    Raises:
+        UsageError: ``E_PATH`` when there is none, ``E_OPTION`` when it is no table of results.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows: list[Row] = [dict(row) for row in csv.DictReader(file)]
@@ -173,17 +194,7 @@ def read_results(run: str | Path) -> RunResults:
         raise UsageError("E_PATH", f"there is no table of results at {path}") from error
     if not rows or "case" not in rows[0]:
         raise UsageError("E_OPTION", f"{path} is no table of results: it has no cases")
-    methods = list(dict.fromkeys(row.get("method") or "" for row in rows))
-    method = methods[0] if wanted is None else wanted
-    if method not in methods:
-        raise UsageError("E_OPTION", f"{path} has no method {method!r}, only {', '.join(methods)}")
-    chosen = [_numbers(row, path) for row in rows if (row.get("method") or "") == method]
-    by_case = {str(row["case"]): row for row in chosen}
-    if len(by_case) < len(chosen):
-        raise UsageError("E_OPTION", f"a case stands twice in {path}")
-    folder = path.parent.name or path.stem
-    label = folder if len(methods) == 1 or method in ("", folder) else f"{folder}@{method}"
-    return RunResults(label, by_case, _settings(path.parent / "summary.json"))
+    return [_numbers(row, path) for row in rows]
 
 
 def plain_number(value: float) -> float | None:
