@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from differseg_med.engine._cases import BatchOptions, segment_cases
     from differseg_med.engine._checkpoints import Checkpoints
     from differseg_med.engine._cohort import COHORT_COLUMNS, write_cohort
+    from differseg_med.engine._cohort_report import write_cohort_report
     from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
     from differseg_med.engine._deid import pseudonymous_case
     from differseg_med.engine._early_stopping import EarlyStopping
@@ -106,6 +107,7 @@ __all__ = [
     "tune_process",
     "workspace",
     "write_cohort",
+    "write_cohort_report",
     "write_results",
     "write_text",
 ]
@@ -128,6 +130,7 @@ _LAZY: dict[str, str] = {
     "segment_cases": "_cases",
     "COHORT_COLUMNS": "_cohort",
     "write_cohort": "_cohort",
+    "write_cohort_report": "_cohort_report",
     "BatchSetup": "_job",
     "CaseOutcome": "_job",
     "interrupt_on_termination": "_process",
