@@ -10,8 +10,10 @@ from differseg_med.cli import (
     _bundle,
     _data,
     _evaluation,
+    _plan,
     _print,
     _privacy,
+    _segment,
     _study,
 )
 from differseg_med.cli._base import app
@@ -19,7 +21,7 @@ from differseg_med.errors import DifferSegError
 
 __all__ = ["COMMANDS", "app", "run"]
 
-COMMANDS = (_study, _data, _evaluation, _bundle, _archive, _privacy, _about)
+COMMANDS = (_study, _segment, _data, _plan, _evaluation, _bundle, _archive, _privacy, _about)
 """Modules whose commands the app has."""
 
 

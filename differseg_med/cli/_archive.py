@@ -23,7 +23,7 @@ from differseg_med.cli._base import (
 if TYPE_CHECKING:
     from differseg_med.integrations.archive import Server
 
-__all__: list[str] = []
+__all__ = ["Ca", "InsecureHttp", "Query", "Timeout", "connect"]
 
 Address = Annotated[
     str,
@@ -53,7 +53,8 @@ Timeout = Annotated[
 ]
 
 
-def _server(url: str, ca: Path | None, insecure_http: bool, timeout: float) -> Server:
+def connect(url: str, ca: Path | None, insecure_http: bool, timeout: float) -> Server:
+    """The archive at an address."""
     from differseg_med.integrations.archive import Server
 
     return Server(url, ca=ca, insecure_http=insecure_http, read_s=timeout)
@@ -81,7 +82,7 @@ def pull(
     from differseg_med.integrations.archive import check_query
     from differseg_med.integrations.archive import pull as pull_studies
 
-    place, conditions = _server(server, ca, insecure_http, timeout), check_query(query or [])
+    place, conditions = connect(server, ca, insecure_http, timeout), check_query(query or [])
     read = read_options(None, rules, None, None, None, False)
     count = failed = 0
     with _print.progress() as report:
@@ -111,7 +112,7 @@ def push(
     from differseg_med.integrations.archive import push as push_paths
 
     with _print.progress() as report:
-        sent = push_paths(_server(server, ca, insecure_http, timeout), paths, report=report)
+        sent = push_paths(connect(server, ca, insecure_http, timeout), paths, report=report)
     for file in sent.files:
         _print_archive.pushed(file, as_json=json)
     _leave(len(sent.failed), len(sent.files))
@@ -166,7 +167,7 @@ def watch(
     from differseg_med.integrations.archive import watch as watch_archive
 
     options = WatchOptions(
-        server=_server(server, ca, insecure_http, timeout),
+        server=connect(server, ca, insecure_http, timeout),
         bundle=bundle,
         out=out,
         state=state,

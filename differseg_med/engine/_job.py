@@ -82,7 +82,7 @@ class Job:
         read = setup.options.read
         choices = {**read.choices, **source.choices}
         options = replace(setup.options, case=source.case, read=replace(read, choices=choices))
-        self._setup = setup
+        self._setup, self._error = setup, source.error
         self._run = CaseRun(source.study, predictor, options, setup.bundle)
         self._place = ExitStack()
         self._folder = Path()
@@ -117,6 +117,8 @@ class Job:
 
     def _prepare(self) -> None:
         setup, run = self._setup, self._run
+        if self._error is not None:
+            raise self._error
         overwrite = setup.options.overwrite
         if setup.resume:
             if self._stands():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from differseg_med.engine._workspace import case_id
-from differseg_med.errors import UsageError
+from differseg_med.errors import DifferSegError, UsageError
 from differseg_med.io import list_studies
 
 __all__ = ["Part", "StudySource", "check_unique", "find_sources"]
@@ -28,11 +28,13 @@ class StudySource:
         study: a folder or archive of DICOM files, or a folder of NIfTI files.
         choices: series or file by modality, for this study alone; they go before the ones that
             hold for all.
+        error: why the study could not be fetched; the case then fails with it.
     """
 
     case: str
     study: Path
     choices: Mapping[str, str] = field(default_factory=dict)
+    error: DifferSegError | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from differseg_med.integrations.archive._archive import check_query
 from differseg_med.integrations.archive._pull import PulledStudy, case_of, pull
 from differseg_med.integrations.archive._push import PushedFile, PushReport, push
 from differseg_med.integrations.archive._server import Server
+from differseg_med.integrations.archive._sources import pulled_sources
 from differseg_med.integrations.archive._watch import Event, Segmenter, WatchOptions, watch
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "case_of",
     "check_query",
     "pull",
+    "pulled_sources",
     "push",
     "watch",
 ]
