@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from differseg_med.bundle._inspect import inspect_studies
     from differseg_med.bundle._load import BundlePredictor, load_predictor
     from differseg_med.bundle._new import new_bundle
+    from differseg_med.bundle._plan import Plan, plan_training
     from differseg_med.bundle._prepare import PreparedCase, prepare_from_dicom
     from differseg_med.bundle._render import render_all, render_bundle, tasks_page
     from differseg_med.bundle._root import bundle_root, checkpoint
@@ -28,6 +29,7 @@ __all__ = [
     "BundlePredictor",
     "CrossValidation",
     "DemoResult",
+    "Plan",
     "PreparedCase",
     "bundle_root",
     "checkpoint",
@@ -39,6 +41,7 @@ __all__ = [
     "list_bundles",
     "load_predictor",
     "new_bundle",
+    "plan_training",
     "prepare_from_dicom",
     "render_all",
     "render_bundle",
@@ -51,6 +54,8 @@ __all__ = [
 _LAZY: dict[str, str] = {
     "cross_validate": "_cross_validate",
     "CrossValidation": "_cross_validate",
+    "Plan": "_plan",
+    "plan_training": "_plan",
     "PreparedCase": "_prepare",
     "prepare_from_dicom": "_prepare",
     "DemoResult": "_demo",

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 from differseg_med.cli._print import dump, line, note, table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from differseg_med.bundle import Plan
     from differseg_med.data import DatasetInfo
     from differseg_med.engine import PreparedDataset
 
-__all__ = ["datasets", "prepared_dataset"]
+__all__ = ["datasets", "plan", "prepared_dataset"]
+
+_GIB = 2**30
 
 
 def datasets(infos: Iterable[DatasetInfo], *, as_json: bool) -> None:
@@ -66,3 +71,26 @@ def prepared_dataset(result: PreparedDataset, *, as_json: bool) -> None:
     line(f"{result.dataset}, target {result.target}, layout {result.layout}: {counts}")
     for name in ("datalist.json", "fingerprint.json", "prepared.json"):
         line(str(result.out / name))
+
+
+def plan(made: Plan, out: Path | None, *, as_json: bool) -> None:
+    """Write what a training should use, and what that was reckoned to take."""
+    if as_json:
+        dump(
+            {
+                "bundle": made.bundle,
+                "overrides": dict(made.overrides),
+                "shape": list(made.shape),
+                "step_bytes": made.step_bytes,
+                "cache_bytes": made.cache_bytes,
+            }
+        )
+        return
+    for key, value in made.overrides.items():
+        line(f"{key}: {value}")
+    shape = " x ".join(map(str, made.shape))
+    note(f"{made.bundle}: the median image has {shape} voxels at this spacing")
+    note(f"a training step takes about {made.step_bytes / _GIB:.1f} GiB in float32")
+    note(f"all images in the cache take about {made.cache_bytes / _GIB:.1f} GiB")
+    if out is not None:
+        line(str(out))

@@ -111,8 +111,8 @@ def read_published(
     cases = _named(reader.cases())
     used = set().union(*(_used(case, tree) for case in cases)) if cases else set()
     unmatched = tuple(name for name in tree.files if name not in used)
-    known = dataset.patients == "published" or bool(reader.patients)
-    return Published(best, root, cases, unmatched, known)
+    told = dataset.patients == "published" or bool(reader.patients)
+    return Published(best, root, cases, unmatched, told)
 
 
 @dataclass(frozen=True)
