@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from differseg_med.io._seg import SegmentCode, SegmentInfo, write_seg
     from differseg_med.io._select import describe_series, parse_choice, select_series
     from differseg_med.io._source import source_file
+    from differseg_med.io._sr import ReportGroup, ReportValue, write_sr
     from differseg_med.io._truth import read_truth
     from differseg_med.io._uid_map import UidMap, default_uid_map
     from differseg_med.io._volume import to_volume
+    from differseg_med.io._write_rtstruct import write_rtstruct
     from differseg_med.io._write_series import StudyInfo, Tracer, write_series
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "InstanceId",
     "PetOverrides",
     "Registration",
+    "ReportGroup",
+    "ReportValue",
     "Rules",
     "SegmentCode",
     "SegmentInfo",
@@ -91,8 +95,10 @@ __all__ = [
     "write_image_mask",
     "write_instance",
     "write_nifti",
+    "write_rtstruct",
     "write_seg",
     "write_series",
+    "write_sr",
 ]
 
 _LAZY = {
@@ -108,6 +114,8 @@ _LAZY = {
     "write_instance": "_instance_file",
     "PetOverrides": "_pet",
     "Registration": "_register",
+    "ReportGroup": "_sr",
+    "ReportValue": "_sr",
     "Rules": "_rules",
     "SegmentCode": "_seg",
     "SegmentInfo": "_seg",
@@ -139,8 +147,10 @@ _LAZY = {
     "to_volume": "_volume",
     "write_image_mask": "_image",
     "write_nifti": "_nifti",
+    "write_rtstruct": "_write_rtstruct",
     "write_seg": "_seg",
     "write_series": "_write_series",
+    "write_sr": "_sr",
 }
 
 

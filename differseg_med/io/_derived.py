@@ -29,6 +29,8 @@ from differseg_med.io._study import Instance, Series
 from differseg_med.io._times import parse_datetime, series_time
 
 __all__ = [
+    "OF_IMAGES",
+    "REQUIRED",
     "atomic",
     "check_texts",
     "copy_identity",
@@ -53,12 +55,12 @@ REQUIRED = (
 )
 """Attributes that may be absent from an image in practice but must exist in what is made of it."""
 
-_COPIED = (
-    "SpecificCharacterSet",
+OF_IMAGES = (
+    "LossyImageCompression",
+    "LossyImageCompressionMethod",
+    "LossyImageCompressionRatio",
     "PositionReferenceIndicator",
 )
-
-LOSSY = ("LossyImageCompression", "LossyImageCompressionMethod", "LossyImageCompressionRatio")
 """Attributes that an image inherits from the image that it is made of."""
 
 _IDENTITY = ("PatientID", "PatientName")
@@ -113,7 +115,7 @@ def copy_identity(header: Dataset, dataset: hd.base.SOPClass, more: Iterable[str
         more: further attributes to copy where they exist.
     """
     dataset.copy_patient_and_study_information(header)
-    for keyword in (*_COPIED, *more):
+    for keyword in ("SpecificCharacterSet", *more):
         if keyword in header:
             dataset[keyword] = header[keyword]
     for element in [dataset[tag] for tag in dataset.keys() & header.keys()]:
@@ -168,6 +170,8 @@ def settle(dataset: hd.base.SOPClass, series: Series, header: Dataset, content: 
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in dataset:
             delattr(dataset, keyword)
+    for item in dataset.get("ContributingEquipmentSequence") or []:
+        item.pop(0x0018A002, None)  # when highdicom ran
     return key
 
 

@@ -29,7 +29,7 @@ from differseg_med import __version__
 from differseg_med.errors import OutputError, StudyError
 from differseg_med.geometry import Grid, Volume, lps_ras
 from differseg_med.io._derived import (
-    LOSSY,
+    OF_IMAGES,
     atomic,
     check_texts,
     copy_identity,
@@ -139,9 +139,9 @@ def write_seg(
         OutputError: ``E_NO_FRAME``, ``E_WRITE`` or ``E_READBACK``; nothing is left behind.
     """
     path = Path(path)
-    grid = _reference_grid(mask, series)
-    planes = _plane_positions(series, grid)
-    voxels = _frames_of(mask)
+    grid = reference_grid(mask, series)
+    planes = plane_positions(series, grid)
+    voxels = frames_of(mask)
     check_texts(*segment.texts, description)
     with quiet_writing():
         dataset = _build(voxels, planes, grid, series, segment, series_number, description)
@@ -151,7 +151,7 @@ def write_seg(
     return path
 
 
-def _frames_of(mask: Volume) -> npt.NDArray[np.uint8]:
+def frames_of(mask: Volume) -> npt.NDArray[np.uint8]:
     """The mask as (slice, row, column) of 0 and 1; a probability is no mask."""
     array = np.asarray(mask.array)
     if array.dtype.kind not in "bui" or array.min() < 0 or array.max() > 1:
@@ -162,7 +162,7 @@ def _frames_of(mask: Volume) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(array.astype(np.uint8, copy=False).T)
 
 
-def _reference_grid(mask: Volume, series: Series) -> Grid:
+def reference_grid(mask: Volume, series: Series) -> Grid:
     if series.grid is None:
         raise StudyError("E_GEOMETRY", "the reference series is not a volume")
     if not series.frame:
@@ -176,7 +176,7 @@ def _reference_grid(mask: Volume, series: Series) -> Grid:
     return series.grid
 
 
-def _plane_positions(series: Series, grid: Grid) -> npt.NDArray[np.float64]:
+def plane_positions(series: Series, grid: Grid) -> npt.NDArray[np.float64]:
     """LPS position of every plane: the source's own where the grid follows it."""
     affine = lps_ras(grid.affine)
     even = affine[:3, 3] + np.arange(grid.shape[2])[:, None] * affine[:3, 2]
@@ -220,7 +220,7 @@ def _build(
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OutputError("E_WRITE", f"the SEG could not be built: {error}") from error
     _name_segment_in_every_frame(dataset)
-    copy_identity(header, dataset, LOSSY)
+    copy_identity(header, dataset, OF_IMAGES)
     if "ContentCreatorName" not in dataset:
         dataset.ContentCreatorName = ""
     content = hashlib.sha256(voxels.data)
