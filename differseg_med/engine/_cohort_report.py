@@ -106,10 +106,10 @@ def _histogram(volumes: list[float]) -> dict[str, Any] | None:
     tallest = max(empty, *counts.values()) if counts else empty
     bars = [_bar(0.0, width, empty, tallest, "empty")] if empty else []
     for place, (low, high, count) in enumerate(bins):
-        label = f"{low:.3g} to {high:.3g} ml"
+        label = f"{low:.3g} to {high:.3g} ml" if high < 1000 else f"{low:.0f} to {high:.0f} ml"
         bars.append(_bar((place + lead) * width, width, count, tallest, label))
     ticks = [
-        {"x": _clamp((place + lead) * width), "label": f"{edge:.2g}"}
+        {"x": _clamp((place + lead) * width), "label": f"{float(f'{edge:.2g}'):g}"}
         for place, edge in enumerate([*(low for low, _, _ in bins), bins[-1][1]])
     ]
     if empty:
@@ -140,4 +140,4 @@ def _bar(left: float, width: float, count: int, tallest: int, label: str) -> dic
 
 def _clamp(x: float) -> float:
     """Labels at the ends stay inside the picture."""
-    return round(min(max(x, 14.0), _WIDTH - 14.0), 1)
+    return round(min(max(x, 20.0), _WIDTH - 20.0), 1)

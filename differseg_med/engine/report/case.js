@@ -13,7 +13,7 @@
   const element = (id) => document.getElementById(id);
   const scene = JSON.parse(element("scene").textContent);
   const state = {
-    image: null, mask: true, contribution: "", opacity: 0.4, crosshair: true, invert: false,
+    image: null, mask: true, contribution: "", opacity: 0.3, crosshair: true, invert: false,
     at: [0, 0, 0],
   };
 
