@@ -178,9 +178,7 @@ def test_a_workspace_cannot_be_made(tmp_path: Path, state: Full) -> None:
         for target in (tmp_path / "case", tmp_path / "new" / "case"):
             with (
                 pytest.raises((OutputError, OSError)) as caught,
-                workspace(  # noqa: PT012
-                    target, overwrite=False
-                ) as folder,
+                workspace(target, overwrite=False) as folder,
             ):
                 (folder / "a").write_bytes(bytes(5000))  # where a folder still fitted
             assert getattr(caught.value, "code", "E_WRITE") == "E_WRITE"
