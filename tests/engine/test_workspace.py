@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from differseg_med.engine._workspace import case_id, workspace
+from differseg_med.engine._workspace import abandoned, case_id, workspace
 from differseg_med.errors import OutputError, UsageError
 
 
@@ -157,3 +162,62 @@ def test_a_name_that_is_not_safe_is_refused(tmp_path: Path, name: str) -> None:
     assert case_id(tmp_path, "good-1") == "good-1"
     with pytest.raises(UsageError, match="E_OPTION"):
         case_id(tmp_path, name)
+
+
+STEPS = """
+import os, signal, sys
+from pathlib import Path
+from differseg_med.engine._workspace import workspace
+target, fatal = Path(sys.argv[1]), int(sys.argv[2])
+step = 0
+def rename(self, other, original=Path.rename):
+    global step
+    for when in ("before", "after"):
+        if step == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        step += 1
+        if when == "before":
+            original(self, other)
+Path.rename = rename
+with workspace(target, overwrite=True) as folder:
+    (folder / "new").touch()
+"""
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_kill_at_any_step_leaves_the_old_results_or_the_new_ones(
+    tmp_path: Path, step: int
+) -> None:
+    """Old results are moved aside, new ones take their place: four points to be killed at."""
+    target = tmp_path / "case"
+    target.mkdir()
+    (target / "old").touch()
+    killed = subprocess.run([sys.executable, "-c", STEPS, target, str(step)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == (1 if step in (1, 2) else 2)
+    assert abandoned(tmp_path) == ["case"]
+    assert names(tmp_path) == ["case"]
+    assert names(target) == (["new"] if step == 3 else ["old"])
+
+
+def test_what_lives_or_belongs_to_another_machine_is_left_alone(tmp_path: Path) -> None:
+    for name in (".case.elsewhere.1.x", ".hidden", ".case.elsewhere.x"):
+        (tmp_path / name).mkdir()
+    with workspace(tmp_path / "case", overwrite=False):
+        before = names(tmp_path)
+        assert len(before) == 4
+        assert abandoned(tmp_path) == []
+        assert names(tmp_path) == before
+
+
+def test_a_holder_without_a_lock_is_old_or_young(tmp_path: Path) -> None:
+    """Its process number belongs to somebody else by now, or its owner has not come to lock it."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+    holder = tmp_path / f".case.{host}.{os.getpid()}.x"
+    holder.mkdir()
+    assert abandoned(tmp_path) == []
+    (holder / "lock").touch()
+    assert abandoned(tmp_path) == []
+    os.utime(holder / "lock", (0, 0))
+    assert abandoned(tmp_path) == ["case"]
+    assert names(tmp_path) == []
