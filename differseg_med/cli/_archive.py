@@ -125,21 +125,10 @@ def watch(
     out: Annotated[Path, typer.Option(help="Folder for fetched studies and for results.")],
     state: Annotated[Path, typer.Option("--state", help="SQLite file that remembers each step.")],
     query: Query = None,
-    interval: Annotated[float, typer.Option("--interval", help="Seconds between polls.")] = 60.0,
-    once: Annotated[
-        bool, typer.Option("--once", help="End when every study that is there is at its end.")
-    ] = False,
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            help="What is written, separated by commas; DICOM goes to the archive. "
-            "Default: seg, and sr where it can be written."
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", help="Port of this machine for /health and /metrics; 0: any."),
-    ] = None,
+    interval: Interval = 60.0,
+    once: Once = False,
+    formats: Formats = None,
+    port: Port = None,
     rules: RulesFile = None,
     register: Register = None,
     lenient: Lenient = False,
@@ -147,9 +136,7 @@ def watch(
         Path | None, typer.Option(help="Weights to use instead of the bundle's own.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")] = "cpu",
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep fetched studies after their results are stored.")
-    ] = False,
+    keep: Keep = False,
     trust: Annotated[
         bool, typer.Option("--trust-bundle", help="Run the configuration of a foreign bundle.")
     ] = False,

@@ -31,7 +31,7 @@ from differseg_med.errors import OutputError, ServerError, StudyError, UsageErro
 from differseg_med.integrations.archive import Event, case_of, pull, push, watch
 from differseg_med.integrations.archive._health import Health, serve
 
-pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.timeout(600)]
 
 
 def run(url: str, out: Path, segment=segment_by_threshold, **changes) -> dict[str, int]:
