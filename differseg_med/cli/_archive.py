@@ -52,6 +52,26 @@ Timeout = Annotated[
     float, typer.Option("--timeout", help="Seconds that the archive may be silent.")
 ]
 
+Interval = Annotated[float, typer.Option("--interval", help="Seconds between polls.")]
+Once = Annotated[
+    bool, typer.Option("--once", help="End when every study that is there is at its end.")
+]
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--formats",
+        help="What is written, separated by commas; DICOM goes to the archive. "
+        "Default: seg, and sr where it can be written.",
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", help="Port of this machine for /health and /metrics; 0: any."),
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep fetched studies after their results are stored.")
+]
+
 
 def connect(url: str, ca: Path | None, insecure_http: bool, timeout: float) -> Server:
     """The archive at an address."""
