@@ -42,11 +42,14 @@ def table(request: pytest.FixtureRequest) -> Iterator[dict[str, dict[str, str]]]
     rows: dict[str, dict[str, str]] = {}
     yield rows
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
     columns = list(dict.fromkeys(check for row in rows.values() for check in row))
-    reporter.write_line("")
-    reporter.write_line(f"{'seconds':16}" + "".join(f"{c:>11}" for c in columns))
-    for name, row in rows.items():
-        reporter.write_line(f"{name:16}" + "".join(f"{row.get(c, '-'):>11}" for c in columns))
+    lines = [["seconds of CPU", *columns]]
+    lines += [[name, *(row.get(c, "-") for c in columns)] for name, row in rows.items()]
+    with capture.global_and_fixture_disabled():
+        reporter.write_line("")
+        for first, *others in lines:
+            reporter.write_line(f"{first:16}" + "".join(f"{text:>11}" for text in others))
 
 
 class Checked:
