@@ -17,7 +17,7 @@ from differseg_med.cli._app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NO_OVERRIDES = {"--config_file", "--nproc_per_node"}
+NO_OVERRIDES = {"--config_file", "--nproc_per_node", "--tracking"}
 OWN = "bundles/ms_lesion"  # stands for a bundle of a reader's own: all have the same keys
 MODULES = {"monai.bundle", "torch.distributed.run"}
 
