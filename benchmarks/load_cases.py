@@ -2,12 +2,13 @@
 
     python benchmarks/load_cases.py [--cases 4] [--spacing 4] [--data FOLDER]
 
-Both read PET, CT, MR and label of phantom cases (or of FOLDER's, laid out likewise), bring all of them
-to the PET's box at one spacing, stack them and scale the intensities. The stock chain is
+Both read PET, CT, MR and label of phantom cases (or of FOLDER, laid out likewise), bring all of
+them to the PET's box at one spacing, stack them and scale the intensities. The stock chain is
 LoadImaged, EnsureChannelFirstd, Spacingd, ResampleToMatchd, ConcatItemsd and ScaleIntensity*.
-Ours smooths before it samples more coarsely, which the stock chain does not, and checks headers,
-values, fields of view and label values on the way. The share of voxels whose label is the same is
-shown, so that it is seen that the work is. One process, one thread; best of three.
+Ours smooths before it samples more coarsely, which the stock chain leaves out and thereby aliases;
+"smoothed" is that chain with MONAI's GaussianSmooth before it: the same work. Ours also checks
+headers, values, fields of view and label values. The share of voxels with the same label is shown,
+so that it is seen that the work is. One process, one thread; best of three.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import (
     Compose,
     ConcatItemsd,
     EnsureChannelFirstd,
+    GaussianSmooth,
+    Lambdad,
     LoadImaged,
     ResampleToMatchd,
     ScaleIntensityRanged,
@@ -40,13 +45,25 @@ ANY = {"ct": 0.0, "mr_t1": 0.0}
 Case = Mapping[str, Any]
 
 
-def stock(spacing: float) -> Callable[[Case], Case]:
+def smoothed(spacing: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """As much as ours, by MONAI: point spreads are Gaussian, one voxel wide at half maximum."""
+
+    def smooth(image: MetaTensor) -> torch.Tensor:
+        steps = spacing / np.asarray(image.pixdim)
+        sigma = np.sqrt(np.maximum(steps**2 - 1, 0) / (8 * np.log(2)))
+        return GaussianSmooth([max(float(s), 1e-3) for s in sigma])(image)
+
+    return smooth
+
+
+def stock(spacing: float, smooth: bool = False) -> Callable[[Case], Case]:
     """MONAI's transforms as its tutorials string them together."""
     images, others = ["pet", "ct", "mr_t1"], ["ct", "mr_t1", "label"]
     return Compose(
         [
             LoadImaged([*images, "label"]),
             EnsureChannelFirstd([*images, "label"]),
+            *([Lambdad(images, smoothed(spacing))] if smooth else []),
             Spacingd("pet", pixdim=[spacing] * 3, mode="bilinear"),
             ResampleToMatchd(others, "pet", mode=["bilinear", "bilinear", "nearest"]),
             ScaleIntensityRanged("pet", 0, 10, 0, 1, clip=True),
@@ -105,14 +122,20 @@ def main() -> None:
         if options.data is None:
             write_phantom_nifti(Path(folder), options.cases)
         cases = cases_of(options.data or Path(folder))[: options.cases]
-        chains = {"stock": stock(options.spacing), "ours": ours(options.spacing)}
-        labels = [chain(dict(cases[0]))["label"] for chain in chains.values()]  # and warm up
+        chains = {
+            "stock": stock(options.spacing),
+            "smoothed": stock(options.spacing, smooth=True),
+            "ours": ours(options.spacing),
+        }
+        labels = [chain(dict(cases[0]))["label"] for chain in chains.values()][1:]  # and warm up
         share = f"labels agree in {agreement(*labels):.2%} of the voxels"
         sys.stdout.write(f"{len(cases)} cases at {options.spacing:g} mm; {share}\n")
         seconds = {name: best(chain, cases) for name, chain in chains.items()}
     for name, taken in seconds.items():
-        sys.stdout.write(f"{name:6} {len(cases) / taken:6.2f} cases/s\n")
-    sys.stdout.write(f"ratio  {seconds['stock'] / seconds['ours']:6.2f}\n")
+        sys.stdout.write(f"{name:8} {len(cases) / taken:6.2f} cases/s\n")
+    for name in ("stock", "smoothed"):
+        ratio = seconds[name] / seconds["ours"]
+        sys.stdout.write(f"ours is {ratio:.2f} times as fast as {name}\n")
 
 
 if __name__ == "__main__":
