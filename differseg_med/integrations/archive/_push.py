@@ -21,6 +21,9 @@ MESSAGE_BYTES = 32 << 20
 _DUPLICATE = 0x0111
 """Failure reason of a server that has the object already."""
 
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+"""Failure reasons that may pass, such as a full disk there."""
+
 
 @dataclass(frozen=True)
 class PushedFile:
@@ -220,6 +223,9 @@ def _judge(file: _File, answer: StoreAnswer) -> PushedFile:
         return PushedFile(file.path, "stored")
     if reason == _DUPLICATE:
         return PushedFile(file.path, "present")
+    if reason in _OUT_OF_RESOURCES:
+        error = ServerError("E_SERVER", f"the archive is out of resources (reason {reason:04X})")
+        return PushedFile(file.path, "failed", error)
     if answer.too_large:
         detail = f"{file.path.name} is too large for the archive: {file.size} bytes"
     elif reason is not None:

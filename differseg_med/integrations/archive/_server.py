@@ -159,5 +159,5 @@ def _mute_the_client() -> None:
     """The client logs UIDs, query values and what servers write into warnings."""
     logger = logging.getLogger("dicomweb_client")
     logger.propagate = False
-    if not logger.handlers:
+    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
         logger.addHandler(logging.NullHandler())
