@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from differseg_med.cli import (
@@ -27,6 +28,7 @@ COMMANDS = (_study, _segment, _data, _plan, _evaluation, _bundle, _archive, _pri
 
 def run() -> None:
     """Run the app; an error becomes one line on stderr and the exit status that it stands for."""
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # below, it logs patients' UIDs
     try:
         app()
     except DifferSegError as error:

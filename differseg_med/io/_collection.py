@@ -9,7 +9,7 @@ from pathlib import Path
 from differseg_med.errors import StudyError, UsageError
 from differseg_med.io._header import quiet, read_header
 from differseg_med.io._nifti_study import find_nifti
-from differseg_med.io._source import SourceReader, list_sources
+from differseg_med.io._source import Source, SourceReader, list_sources
 
 __all__ = ["list_studies"]
 
@@ -72,7 +72,7 @@ def _holds_nifti(part: Path) -> bool:
 
 def _patient(reader: SourceReader, part: Path) -> Identity:
     """Identity in the first header that has one; empty where none is found soon."""
-    for source in islice(list_sources(part), _LOOKED_AT):
+    for source in _first_sources(part):
         try:
             _, patient = read_header(reader, source)
         except StudyError:  # a damaged file is refused when its study is read
@@ -80,6 +80,13 @@ def _patient(reader: SourceReader, part: Path) -> Identity:
         if any(patient):
             return patient
     return ()
+
+
+def _first_sources(part: Path) -> list[Source]:
+    try:
+        return list(islice(list_sources(part), _LOOKED_AT))
+    except StudyError:  # so is an archive that is
+        return []
 
 
 def _differ(patients: Sequence[Identity]) -> bool:
