@@ -125,9 +125,11 @@ class _Tree:
 
     @classmethod
     def walk(cls, folder: Path) -> _Tree:
-        files, folders = [], []
-        for top, inner, names in os.walk(folder):
-            inner[:] = sorted(name for name in inner if not name.startswith("."))
+        files, folders, seen = [], [], {folder.resolve()}
+        for top, inner, names in os.walk(folder, followlinks=True):
+            inner[:] = [
+                n for n in sorted(inner) if not n.startswith(".") and _new(Path(top, n), seen)
+            ]
             above = Path(top).relative_to(folder).as_posix()
             prefix = "" if above == "." else f"{above}/"
             files += [prefix + name for name in names if not name.startswith(".")]
@@ -138,6 +140,14 @@ class _Tree:
         for name in self.folders if pattern.is_folder else self.files:
             if (found := pattern.match(name)) is not None:
                 yield name, found
+
+
+def _new(folder: Path, seen: set[Path]) -> bool:
+    """Whether a folder is met for the first time: a link may lead back to where it stands."""
+    place = folder.resolve()
+    known = place in seen
+    seen.add(place)
+    return not known
 
 
 def _best_root(dataset: DatasetInfo, layout: Layout, tree: _Tree) -> tuple[str, int]:
