@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from differseg_med.cli import _print, _print_evaluation
 from differseg_med.cli._base import ALL_FAILED, SOME_FAILED, Debug, Json, app
 from differseg_med.errors import UsageError
+
+if TYPE_CHECKING:
+    from differseg_med.engine import DatalistTruth, FolderTruth
 
 __all__: list[str] = []
 
@@ -28,58 +31,63 @@ Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 
 
+Truth = Annotated[Path | None, typer.Option(help="Folder of true masks.")]
+Datalist = Annotated[
+    Path | None, typer.Option(help="Datalist whose labels are the truth, instead of --truth.")
+]
+Section = Annotated[str, typer.Option(help="Section of the datalist.")]
+Pattern = Annotated[
+    str | None,
+    typer.Option(help="Path of a prediction below its folder, such as {case}/lesion.nii.gz."),
+]
+TruthPattern = Annotated[str | None, typer.Option(help="The same for --truth.")]
+Tolerance = Annotated[
+    float, typer.Option(help="Tolerance of the normalised surface Dice, in mm.", min=0.0)
+]
+Label = Annotated[
+    int | None, typer.Option(help="Value of the foreground, where masks hold several.")
+]
+PredictionLabel = Annotated[
+    int | None, typer.Option(help="The same for predictions, where it differs.")
+]
+IgnoreLabel = Annotated[
+    int | None, typer.Option(help="Value in the truth of voxels that do not count.")
+]
+Threshold = Annotated[
+    float | None, typer.Option(help="Values from here on are foreground (JPEG masks).")
+]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Bring predictions to the truth's grid.")
+]
+
+
 @app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Option(help="Folder of masks, whoever made them.")],
     out: Annotated[Path, typer.Option(help="Folder for tables and report.")],
-    truth: Annotated[Path | None, typer.Option(help="Folder of true masks.")] = None,
-    datalist: Annotated[
-        Path | None, typer.Option(help="Datalist whose labels are the truth, instead of --truth.")
-    ] = None,
-    section: Annotated[str, typer.Option(help="Section of the datalist.")] = "test",
+    truth: Truth = None,
+    datalist: Datalist = None,
+    section: Section = "test",
     dataset_dir: DatasetDir = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(help="Path of a prediction below its folder, such as {case}/lesion.nii.gz."),
-    ] = None,
-    truth_pattern: Annotated[str | None, typer.Option(help="The same for --truth.")] = None,
+    pattern: Pattern = None,
+    truth_pattern: TruthPattern = None,
     name: Annotated[str | None, typer.Option(help="What the method is called.")] = None,
     metrics: Metrics = None,
-    nsd_tolerance: Annotated[
-        float, typer.Option(help="Tolerance of the normalised surface Dice, in mm.", min=0.0)
-    ] = 3.0,
-    label: Annotated[
-        int | None, typer.Option(help="Value of the foreground, where masks hold several.")
-    ] = None,
-    prediction_label: Annotated[
-        int | None, typer.Option(help="The same for predictions, where it differs.")
-    ] = None,
-    ignore_label: Annotated[
-        int | None, typer.Option(help="Value in the truth of voxels that do not count.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Values from here on are foreground (JPEG masks).")
-    ] = None,
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Bring predictions to the truth's grid.")
-    ] = False,
+    nsd_tolerance: Tolerance = 3.0,
+    label: Label = None,
+    prediction_label: PredictionLabel = None,
+    ignore_label: IgnoreLabel = None,
+    threshold: Threshold = None,
+    resample: Resample = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compare masks with the truth, case by case; write tables with intervals and a report."""
-    from differseg_med.engine import DatalistTruth, EvaluateOptions, FolderTruth, evaluate_folder
+    from differseg_med.engine import EvaluateOptions, evaluate_folder
 
-    if truth is not None and datalist is not None:
-        raise UsageError("E_OPTION", "evaluate takes --truth DIR or --datalist FILE, not both")
-    source: FolderTruth | DatalistTruth
-    if truth is not None:
-        source = FolderTruth(truth, truth_pattern)
-    elif datalist is not None:
-        source = DatalistTruth(datalist, section, dataset_dir)
-    else:
-        raise UsageError("E_OPTION", "evaluate takes --truth DIR or --datalist FILE")
+    source = _source(truth, truth_pattern, datalist, section, dataset_dir)
     options = EvaluateOptions(
         metrics=_split(metrics),
         nsd_tolerance_mm=nsd_tolerance,
@@ -192,6 +200,22 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     ]:
         raise UsageError("E_OPTION", f"--set takes KEY=VALUE, got {wrong[0]!r}")
     return {key: value for key, _, value in pairs}
+
+
+def _source(
+    truth: Path | None,
+    pattern: str | None,
+    datalist: Path | None,
+    section: str,
+    dataset_dir: Path | None,
+) -> FolderTruth | DatalistTruth:
+    from differseg_med.engine import DatalistTruth, FolderTruth
+
+    if truth is not None and datalist is None:
+        return FolderTruth(truth, pattern)
+    if datalist is not None and truth is None:
+        return DatalistTruth(datalist, section, dataset_dir)
+    raise UsageError("E_OPTION", "evaluate takes --truth DIR or --datalist FILE")
 
 
 def _split(names: str | None) -> tuple[str, ...]:

@@ -50,106 +50,105 @@ class Metric:
     source: str
 
 
-def _rows() -> list[Metric]:
-    u, f = UNDEFINED, FORMULA
-    dice, jaccard = "doi:10.2307/1932409", "doi:10.1111/j.1469-8137.1912.tb05611.x"
-    reloaded, wmh = "doi:10.1038/s41592-023-02151-z", "doi:10.1109/TMI.2019.2905770"
-    autopet = "doi:10.1038/s42256-024-00912-9"
-    return [
-        Metric("dice", "Dice", "1", "higher", 1, 0, 0, 0, "2 TP / (2 TP + FP + FN), voxels", dice),
-        Metric(
-            *("iou", "IoU of the foreground", "1", "higher", 1, 0, 0, 0),
-            *("TP / (TP + FP + FN), voxels", jaccard),
-        ),
-        Metric(
-            *("miou_two_class", "Mean IoU of both classes", "1", "higher", 1, f, f, 0),
-            "mean of the IoU of the foreground and that of the background, each 1 where both "
-            "masks lack the class; what papers on 2D lesions often call mIoU",
-            "doi:10.1109/CVPR.2015.7298965",
-        ),
-        Metric(
-            *("sensitivity", "Sensitivity", "1", "higher", u, 0, u, 0),
-            *("TP / (TP + FN), voxels", reloaded),
-        ),
-        Metric(
-            *("precision", "Precision", "1", "higher", u, u, 0, 0),
-            *("TP / (TP + FP), voxels", reloaded),
-        ),
-        Metric(
-            *("hd95_mm", "HD95", "mm", "lower", 0, u, u, u),
-            "the larger of the two directed 95th percentiles of distances between border voxels "
-            "(face neighbours; outside of the image is background)",
-            "doi:10.1109/34.232073",
-        ),
-        Metric(
-            *("assd_mm", "ASSD", "mm", "lower", 0, u, u, u),
-            "mean of all distances from border voxels of one mask to those of the other, both ways",
-            "doi:10.1109/TMI.2009.2013851",
-        ),
-        Metric(
-            *("nsd", "Normalised surface Dice", "1", "higher", 1, 0, 0, 0),
-            "share of both surfaces, weighted by area (2D: length), within the stated tolerance "
-            "of the other one",
-            "doi:10.2196/26151",
-        ),
-        Metric(
-            *("lesion_f1", "Lesion-wise F1", "1", "higher", 1, 0, 0, 0),
-            "harmonic mean of lesion-wise sensitivity and precision; a lesion is a connected "
-            "component (corners connect: 26 neighbours, 2D: 8), and any shared voxel is a match",
-            wmh,
-        ),
-        Metric(
-            *("lesion_sensitivity", "Lesion-wise sensitivity", "1", "higher", u, 0, u, 0),
-            *("share of the truth's lesions that the prediction touches", wmh),
-        ),
-        Metric(
-            *("lesion_precision", "Lesion-wise precision", "1", "higher", u, u, 0, 0),
-            *("share of predicted lesions that the truth touches", wmh),
-        ),
-        Metric(
-            *("fp_volume_ml", "False-positive volume", "mL", "lower", 0, 0, f, u),
-            "volume of predicted components that the truth does not touch at all (edges connect: "
-            "18 neighbours, 2D: 8)",
-            autopet,
-        ),
-        Metric(
-            *("fn_volume_ml", "False-negative volume", "mL", "lower", 0, f, 0, u),
-            "volume of the truth's components that the prediction does not touch at all (18 "
-            "neighbours, 2D: 8)",
-            autopet,
-        ),
-        Metric(
-            *("volume_error_ml", "Volume error", "mL", "zero", 0, f, f, u),
-            *("predicted volume minus true volume", reloaded),
-        ),
-        Metric(
-            *("volume_error_relative", "Relative volume error", "1", "zero", u, -1, u, u),
-            *("volume error over true volume", reloaded),
-        ),
-        Metric(
-            *("volume_ml", "Predicted volume", "mL", "none", 0, 0, f, 0),
-            *("voxels times volume of one", reloaded),
-        ),
-        Metric(
-            *("truth_ml", "True volume", "mL", "none", 0, f, 0, f),
-            *("voxels times volume of one", reloaded),
-        ),
-        Metric(
-            *("overlap_ml", "Shared volume", "mL", "none", 0, 0, 0, 0),
-            *("volume of what both masks hold; aggregated Dice is made of it", reloaded),
-        ),
-        Metric(
-            *("lesions", "Predicted lesions", "1", "none", 0, 0, f, 0),
-            *("number of components (26 neighbours, 2D: 8)", wmh),
-        ),
-        Metric(
-            *("truth_lesions", "True lesions", "1", "none", 0, f, 0, f),
-            *("number of components (26 neighbours, 2D: 8)", wmh),
-        ),
-    ]
+_U, _F = UNDEFINED, FORMULA
+_DICE, _JACCARD = "doi:10.2307/1932409", "doi:10.1111/j.1469-8137.1912.tb05611.x"
+_RELOADED, _WMH = "doi:10.1038/s41592-023-02151-z", "doi:10.1109/TMI.2019.2905770"
+_AUTOPET = "doi:10.1038/s42256-024-00912-9"
 
+_ROWS = (
+    Metric("dice", "Dice", "1", "higher", 1, 0, 0, 0, "2 TP / (2 TP + FP + FN), voxels", _DICE),
+    Metric(
+        *("iou", "IoU of the foreground", "1", "higher", 1, 0, 0, 0),
+        *("TP / (TP + FP + FN), voxels", _JACCARD),
+    ),
+    Metric(
+        *("miou_two_class", "Mean IoU of both classes", "1", "higher", 1, _F, _F, 0),
+        "mean of the IoU of the foreground and that of the background, each 1 where both "
+        "masks lack the class; what papers on 2D lesions often call mIoU",
+        "doi:10.1109/CVPR.2015.7298965",
+    ),
+    Metric(
+        *("sensitivity", "Sensitivity", "1", "higher", _U, 0, _U, 0),
+        *("TP / (TP + FN), voxels", _RELOADED),
+    ),
+    Metric(
+        *("precision", "Precision", "1", "higher", _U, _U, 0, 0),
+        *("TP / (TP + FP), voxels", _RELOADED),
+    ),
+    Metric(
+        *("hd95_mm", "HD95", "mm", "lower", 0, _U, _U, _U),
+        "the larger of the two directed 95th percentiles of distances between border voxels "
+        "(face neighbours; outside of the image is background)",
+        "doi:10.1109/34.232073",
+    ),
+    Metric(
+        *("assd_mm", "ASSD", "mm", "lower", 0, _U, _U, _U),
+        "mean of all distances from border voxels of one mask to those of the other, both ways",
+        "doi:10.1109/TMI.2009.2013851",
+    ),
+    Metric(
+        *("nsd", "Normalised surface Dice", "1", "higher", 1, 0, 0, 0),
+        "share of both surfaces, weighted by area (2D: length), within the stated tolerance "
+        "of the other one",
+        "doi:10.2196/26151",
+    ),
+    Metric(
+        *("lesion_f1", "Lesion-wise F1", "1", "higher", 1, 0, 0, 0),
+        "harmonic mean of lesion-wise sensitivity and precision; a lesion is a connected "
+        "component (corners connect: 26 neighbours, 2D: 8), and any shared voxel is a match",
+        _WMH,
+    ),
+    Metric(
+        *("lesion_sensitivity", "Lesion-wise sensitivity", "1", "higher", _U, 0, _U, 0),
+        *("share of the truth's lesions that the prediction touches", _WMH),
+    ),
+    Metric(
+        *("lesion_precision", "Lesion-wise precision", "1", "higher", _U, _U, 0, 0),
+        *("share of predicted lesions that the truth touches", _WMH),
+    ),
+    Metric(
+        *("fp_volume_ml", "False-positive volume", "mL", "lower", 0, 0, _F, _U),
+        "volume of predicted components that the truth does not touch at all (edges connect: "
+        "18 neighbours, 2D: 8)",
+        _AUTOPET,
+    ),
+    Metric(
+        *("fn_volume_ml", "False-negative volume", "mL", "lower", 0, _F, 0, _U),
+        "volume of the truth's components that the prediction does not touch at all (18 "
+        "neighbours, 2D: 8)",
+        _AUTOPET,
+    ),
+    Metric(
+        *("volume_error_ml", "Volume error", "mL", "zero", 0, _F, _F, _U),
+        *("predicted volume minus true volume", _RELOADED),
+    ),
+    Metric(
+        *("volume_error_relative", "Relative volume error", "1", "zero", _U, -1, _U, _U),
+        *("volume error over true volume", _RELOADED),
+    ),
+    Metric(
+        *("volume_ml", "Predicted volume", "mL", "none", 0, 0, _F, 0),
+        *("voxels times volume of one", _RELOADED),
+    ),
+    Metric(
+        *("truth_ml", "True volume", "mL", "none", 0, _F, 0, _F),
+        *("voxels times volume of one", _RELOADED),
+    ),
+    Metric(
+        *("overlap_ml", "Shared volume", "mL", "none", 0, 0, 0, 0),
+        *("volume of what both masks hold; aggregated Dice is made of it", _RELOADED),
+    ),
+    Metric(
+        *("lesions", "Predicted lesions", "1", "none", 0, 0, _F, 0),
+        *("number of components (26 neighbours, 2D: 8)", _WMH),
+    ),
+    Metric(
+        *("truth_lesions", "True lesions", "1", "none", 0, _F, 0, _F),
+        *("number of components (26 neighbours, 2D: 8)", _WMH),
+    ),
+)
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _rows()}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
 """Metrics of one case by name, in the order of their columns."""
 
 SET_METRICS: dict[str, Metric] = {
