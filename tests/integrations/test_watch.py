@@ -129,6 +129,8 @@ def test_segmentation_by_somebody_else_does_not_count(
     orthanc.add(*files_of(tmp_path / "s0"))
     dataset = pydicom.dcmread(mine)
     dataset.ManufacturerModelName = "another"
+    dataset.SeriesInstanceUID, dataset.SOPInstanceUID = "2.25.71", "2.25.72"
+    dataset.file_meta.MediaStorageSOPInstanceUID = "2.25.72"
     dataset.save_as(tmp_path / "other.dcm")
     orthanc.add(tmp_path / "other.dcm")
     assert run(orthanc.url, tmp_path / "elsewhere") == {"pushed": 1}
