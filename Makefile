@@ -55,6 +55,8 @@ bundles: $(READY)
 	$(BIN)/differseg-med datasets --markdown > docs/reference/datasets.md
 	$(BIN)/python -c "from differseg_med.metrics import metrics_page; print(metrics_page(), end='')" \
 		> docs/reference/metrics.md
+	$(BIN)/python -c "from differseg_med.engine import measurements_page; \
+		print(measurements_page(), end='')" > docs/reference/measurements.md
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from differseg_med.engine._cohort import COHORT_COLUMNS, write_cohort
     from differseg_med.engine._cohort_report import write_cohort_report
     from differseg_med.engine._compare import Comparison, PairedRow, compare_runs
+    from differseg_med.engine._definitions import measurements_page
     from differseg_med.engine._deid import pseudonymous_case
     from differseg_med.engine._early_stopping import EarlyStopping
     from differseg_med.engine._evaluate import EvaluateOptions, Evaluation, evaluate_folder
@@ -95,6 +96,7 @@ __all__ = [
     "measure",
     "measure_case",
     "measure_mask",
+    "measurements_page",
     "predict",
     "prepare_dataset",
     "pseudonymous_case",
@@ -121,6 +123,7 @@ _LAZY: dict[str, str] = {
     "Region": "_measurements",
     "measure_case": "_measurements",
     "measure_mask": "_measurements",
+    "measurements_page": "_definitions",
     "pseudonymous_case": "_deid",
     "hash_configs": "_provenance",
     "describe_environment": "_provenance",

@@ -24,6 +24,16 @@ __all__ = ["CaseMeasurements", "Lesion", "Region", "find_lesions", "measure_case
 _CONNECTED = np.ones((3, 3, 3))
 """Voxels that share a face, an edge or a corner belong together (26-connectivity)."""
 
+_DIAMETERS = {
+    "longest_axial_diameter_mm": "longest_mm",
+    "perpendicular_diameter_mm": "perpendicular_mm",
+    "diameter_slice": "slice",
+    "longest_ends_lps_mm": "longest_ends_lps_mm",
+    "perpendicular_ends_lps_mm": "perpendicular_ends_lps_mm",
+}
+"""Key in JSON, and the attribute of `Diameters` that it stands for."""
+
+_DECIMALS = 6
 _LPS = np.array([-1.0, -1.0, 1.0])
 _Index = npt.NDArray[np.int_]
 
@@ -56,7 +66,9 @@ class Region:
         volume_ml: number of voxels times volume of a voxel.
         diameters: longest axial diameter and its perpendicular; of the whole target: those of the
             lesion whose longest diameter is longest; None without voxels.
-        centroid_lps_mm: mean of the voxel centres.
+        centroid_lps_mm: mean of the voxel centres; it may lie outside a curved lesion.
+        inner_point_lps_mm: the voxel centre nearest to the centroid; of the whole target: that of
+            the largest lesion.
         bounding_box_index: first voxel and the one after the last, per axis of the grid.
         bounding_box_lps_mm: least and greatest coordinate of the voxels with their extent.
         touches_border: whether a voxel lies in the outermost layer of the reference.
@@ -68,6 +80,7 @@ class Region:
     volume_ml: float
     diameters: Diameters | None
     centroid_lps_mm: tuple[float, ...] | None
+    inner_point_lps_mm: tuple[float, ...] | None
     bounding_box_index: tuple[tuple[int, ...], tuple[int, ...]] | None
     bounding_box_lps_mm: tuple[tuple[float, ...], tuple[float, ...]] | None
     touches_border: bool
@@ -91,7 +104,7 @@ class CaseMeasurements:
     lesions: tuple[Region, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The measurements as JSON values; keys are those of the table of definitions."""
+        """The measurements as JSON values, rounded; keys are those of the table of definitions."""
         return {
             "reference": self.reference,
             "lesion_count": len(self.lesions),
@@ -203,13 +216,16 @@ def _region(
     grid: Grid,
 ) -> Region:
     centers = grid.to_world(index) * _LPS
+    centroid = centers.mean(axis=0)
+    inner = centers[((centers - centroid) ** 2).sum(axis=1).argmin()]
     half = 0.5 * np.abs(grid.affine[:3, :3]).sum(axis=1)
     return Region(
         number=number,
         voxels=len(index),
         volume_ml=len(index) * grid.voxel_volume / 1000.0,
         diameters=diameters,
-        centroid_lps_mm=tuple(centers.mean(axis=0).tolist()),
+        centroid_lps_mm=tuple(centroid.tolist()),
+        inner_point_lps_mm=tuple(inner.tolist()),
         bounding_box_index=box,
         bounding_box_lps_mm=(
             tuple((centers.min(axis=0) - half).tolist()),
@@ -246,7 +262,7 @@ def _whole(
         peaks[name] = max(own, default=None)
     statistics = _statistics(tuple(samplers), sampled, peaks, grid)
     if not lesions:
-        return Region(None, 0, 0.0, None, None, None, None, False, statistics)
+        return Region(None, 0, 0.0, None, None, None, None, None, False, statistics)
     weights = np.array([lesion.voxels for lesion in lesions], dtype=np.float64)
     centers = np.array([lesion.centroid_lps_mm for lesion in lesions])
     longest = max((r.diameters for r in lesions if r.diameters), key=lambda d: d.longest_mm)
@@ -256,6 +272,7 @@ def _whole(
         volume_ml=float(weights.sum()) * grid.voxel_volume / 1000.0,
         diameters=longest,
         centroid_lps_mm=tuple((weights @ centers / weights.sum()).tolist()),
+        inner_point_lps_mm=lesions[0].inner_point_lps_mm,
         bounding_box_index=_around([r.bounding_box_index for r in lesions]),
         bounding_box_lps_mm=_around([r.bounding_box_lps_mm for r in lesions]),
         touches_border=any(lesion.touches_border for lesion in lesions),
@@ -272,18 +289,19 @@ def _around(boxes: Sequence[Any]) -> Any:
 def _as_json(region: Region) -> dict[str, Any]:
     """One region; the diameters' keys stand beside the others."""
     plain = dataclasses.asdict(region)
-    diameters = plain.pop("diameters") or dict.fromkeys(
-        field.name for field in dataclasses.fields(Diameters)
-    )
-    renamed = {
-        "longest_axial_diameter_mm": diameters["longest_mm"],
-        "perpendicular_diameter_mm": diameters["perpendicular_mm"],
-        "diameter_slice": diameters["slice"],
-        "longest_ends_lps_mm": diameters["longest_ends_lps_mm"],
-        "perpendicular_ends_lps_mm": diameters["perpendicular_ends_lps_mm"],
-    }
+    diameters = plain.pop("diameters") or {}
     statistics = plain.pop("statistics")
     for name, values in statistics.items():
         if values is not None and not _is_suv(name):
             del values["suv_peak"], values["tlg_g"]
-    return {**plain, **renamed, "statistics": statistics}
+    renamed = {key: diameters.get(name) for key, name in _DIAMETERS.items()}
+    return dict(_rounded({**plain, **renamed, "statistics": statistics}))
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with six decimals: more would be noise."""
+    if isinstance(value, float):
+        return round(value, _DECIMALS) + 0.0
+    if isinstance(value, Mapping):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, tuple | list) else value

@@ -94,11 +94,16 @@ class Format:
 
 
 _HERE = "differseg_med.engine._outputs"
+_OBJECTS = "differseg_med.engine._report_groups"
 
 FORMATS: dict[str, Format] = {
     "nifti": Format("mask.nii.gz", f"{_HERE}:write_mask"),
     "probability": Format("probability.nii.gz", f"{_HERE}:write_probability"),
     "seg": Format("mask.dcm", f"{_HERE}:write_segmentation", dicom=True),
+    "sr": Format("measurements.dcm", f"{_OBJECTS}:write_report", dicom=True, refers_to=("seg",)),
+    "rtstruct": Format("contours.dcm", f"{_OBJECTS}:write_contours", dicom=True),
+    "json": Format("measurements.json", "differseg_med.engine._tables:write_json"),
+    "csv": Format("measurements.csv", "differseg_med.engine._tables:write_csv"),
     "png": Format("montage.png", "differseg_med.engine._montage:write_montage"),
     "explain": Format(
         "contribution_{modality}.nii.gz",
@@ -124,8 +129,8 @@ def choose_formats(
         explains: whether the predictor tells which modality drove which voxel.
 
     Raises:
-        UsageError: ``E_OPTION`` for a DICOM format of a NIfTI study, or for contributions that the
-            predictor cannot tell.
+        UsageError: ``E_OPTION`` for a DICOM format of a NIfTI study, for contributions that the
+            predictor cannot tell, or for a format without the one whose file it refers to.
         OutputError: ``E_NO_FRAME`` when the reference has no frame of reference.
     """
     dicom = inputs.kind == "dicom"
@@ -137,6 +142,14 @@ def choose_formats(
             f"format {placed[0]} needs a DICOM study; this one is NIfTI",
             "Use --formats nifti.",
         )
+    for name in names:
+        lacking = [other for other in FORMATS[name].refers_to if other not in names]
+        if lacking:
+            raise UsageError(
+                "E_OPTION",
+                f"format {name} refers to {lacking[0]}, which is not asked for",
+                f"Use --formats {lacking[0]},{name}.",
+            )
     needy = [name for name in names if FORMATS[name].contributions == "needed"]
     if needy and not explains:
         raise UsageError(
@@ -223,10 +236,11 @@ def segment_info(bundle: Mapping[str, Any]) -> io.SegmentInfo:
     """
     name, version = bundle.get("name", "differseg_med"), bundle.get("version", __version__)
     target = bundle.get("target")
+    made = (("weights_sha256", sha),) if (sha := bundle.get("weights_sha256")) else ()
     if target is None:
-        return io.SegmentInfo("Segmentation", name, version)
+        return io.SegmentInfo("Segmentation", name, version, parameters=made)
     category, kind = (
         io.SegmentCode(value, meaning, scheme)
         for value, scheme, meaning in (target["category"], target["type"])
     )
-    return io.SegmentInfo(target["label"], name, version, category, kind)
+    return io.SegmentInfo(target["label"], name, version, category, kind, parameters=made)

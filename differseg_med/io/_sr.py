@@ -78,7 +78,7 @@ class ReportGroup:
 
     name: str
     values: tuple[ReportValue, ...]
-    point: tuple[float, float, float] | None = None
+    point: tuple[float, ...] | None = None
     center: tuple[float, ...] | None = None
 
 
