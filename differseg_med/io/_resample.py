@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from differseg_med.geometry import Grid, Volume
+from differseg_med.io._separable import parallel_steps, resample_steps
 from differseg_med.types import FloatArray
 
 __all__ = ["antialias_sigma", "resample"]
@@ -52,7 +53,8 @@ def resample(
     """Values of a volume on another grid.
 
     SimpleITK sees both arrays in index space and one affine transform that takes target indices to
-    source indices, so sheared and oblique grids are exact.
+    source indices, so sheared and oblique grids are exact. Where the grids' axes are parallel and
+    the target is not larger, each axis is resampled alone, to the same values.
 
     Args:
         volume: values and where they lie.
@@ -64,9 +66,14 @@ def resample(
     array: FloatArray = np.asarray(volume.array, dtype=np.float32)
     if volume.grid.is_same(grid):
         return np.array(array, dtype=np.float32)
+    sigma = antialias_sigma(volume.grid, grid) if antialias else np.zeros(3)
+    if order == "linear" and np.prod(grid.shape) <= array.size:
+        steps = parallel_steps(volume.grid, grid)
+        if steps is not None:
+            return resample_steps(array, steps, sigma, fill)
     # SimpleITK's x is NumPy's last axis: take the array in the order in which its memory lies.
-    if antialias and order == "linear":
-        array = _smooth(array, antialias_sigma(volume.grid, grid))
+    if order == "linear":
+        array = _smooth(array, sigma)
     reverse = not array.flags.f_contiguous
     image = sitk.GetImageFromArray(np.ascontiguousarray(array) if reverse else array.T)
     filter_ = sitk.ResampleImageFilter()

@@ -1,0 +1,121 @@
+"""Resampling between grids whose axes are parallel: one small banded matrix per axis.
+
+Most modalities of a study share the directions of their axes. Smoothing and linear interpolation
+then act on each axis alone, and only the wanted samples are computed: a CT of 512 x 512 that is
+wanted at 4 mm never becomes a smoothed CT of 512 x 512.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, sparse
+
+from differseg_med.geometry import Grid
+from differseg_med.types import FloatArray
+
+__all__ = ["Steps", "parallel_steps", "resample_steps"]
+
+_DRIFT = 1e-3
+"""Axes are parallel where no sample lies further than this many source voxels from its line."""
+
+_EDGE = 1e-6
+"""Samples this close to the outer face of the last voxel, in voxels, still lie on it."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where a target's samples lie along each source axis.
+
+    Attributes:
+        axes: source axis of each target axis.
+        samples: source indices of the samples of each target axis.
+    """
+
+    axes: tuple[int, ...]
+    samples: tuple[npt.NDArray[np.float64], ...]
+
+
+def parallel_steps(source: Grid, target: Grid) -> Steps | None:
+    """The samples along each axis where all axes are parallel; None where they are not.
+
+    Args:
+        source: grid of the values.
+        target: grid that they are wanted on.
+    """
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    linear, shift = matrix[:3, :3], matrix[:3, 3]
+    axes = tuple(int(axis) for axis in np.abs(linear).argmax(axis=0))
+    if sorted(axes) != [0, 1, 2]:
+        return None
+    along = np.zeros((3, 3))
+    along[axes, range(3)] = linear[axes, range(3)]
+    if (np.abs(linear - along) @ np.array(target.shape)).max() > _DRIFT:
+        return None
+    samples = tuple(
+        np.arange(n) * along[axis, i] + shift[axis]
+        for i, (n, axis) in enumerate(zip(target.shape, axes, strict=True))
+    )
+    return Steps(axes, samples)
+
+
+def resample_steps(
+    array: FloatArray, steps: Steps, sigma: npt.NDArray[np.float64], fill: float
+) -> FloatArray:
+    """Smooth and interpolate linearly along each axis.
+
+    Args:
+        array: the source's values.
+        steps: where samples lie.
+        sigma: standard deviation of the smoothing along each source axis, in voxels.
+        fill: value outside the source's box (its voxels' outer faces).
+    """
+    plan = []
+    for axis, samples in zip(steps.axes, steps.samples, strict=True):
+        n = array.shape[axis]
+        inside = (samples >= -0.5 - _EDGE) & (samples <= n - 0.5 + _EDGE)
+        plan.append((axis, inside, _interpolation(samples[inside], n) @ _smoothing(sigma[axis], n)))
+    values = array
+    for axis, _, matrix in sorted(plan, key=lambda step: step[2].shape[0] / step[2].shape[1]):
+        values = _apply(matrix, values, axis)
+    values = values.transpose(steps.axes)
+    if all(inside.all() for _, inside, _ in plan):
+        return np.ascontiguousarray(values)
+    out = np.full([len(inside) for _, inside, _ in plan], fill, dtype=np.float32)
+    out[np.ix_(*(inside for _, inside, _ in plan))] = values
+    return out
+
+
+def _interpolation(samples: npt.NDArray[np.float64], n: int) -> sparse.csr_array:
+    """Linear interpolation as a matrix; beyond the centre of an outer voxel its value holds."""
+    place = np.clip(samples, 0.0, n - 1.0)
+    lower = np.minimum(place.astype(int), max(n - 2, 0))
+    upper, share = np.minimum(lower + 1, n - 1), place - lower
+    rows = np.arange(len(samples))
+    values = np.concatenate([1.0 - share, share])
+    places = (np.tile(rows, 2), np.concatenate([lower, upper]))
+    return sparse.csr_array((values, places), shape=(len(samples), n))
+
+
+def _smoothing(sigma: float, n: int) -> sparse.csr_array:
+    """Gaussian smoothing as a matrix; the outer values go on beyond the edge."""
+    if sigma == 0.0:
+        return sparse.csr_array(np.eye(n))
+    smoothed = ndimage.gaussian_filter1d(np.eye(n), sigma, axis=0, mode="nearest")
+    return sparse.csr_array(smoothed)
+
+
+def _apply(matrix: sparse.csr_array, array: FloatArray, axis: int) -> FloatArray:
+    """Multiply along one axis, plane by plane so that what is worked on stays in the cache."""
+    small = matrix.astype(np.float32)
+    outer = max((a for a in range(3) if a != axis), key=lambda a: array.strides[a])
+    shape = list(array.shape)
+    shape[axis] = small.shape[0]
+    inner = 3 - axis - outer
+    planes = np.empty((shape[outer], shape[axis], shape[inner]), dtype=np.float32)
+    for plane, source in zip(planes, array.transpose(outer, axis, inner), strict=True):
+        plane[...] = small @ source
+    back = np.argsort((outer, axis, inner))
+    return np.asarray(planes.transpose(back))
