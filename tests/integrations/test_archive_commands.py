@@ -16,6 +16,7 @@ import pytest
 from archive_server import PASSWORD, Orthanc, files_of, free_port, write_tiny_study
 
 from differseg_med.cli._app import run
+from differseg_med.engine import FORMATS
 from differseg_med.integrations.archive import case_of
 
 pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.timeout(600)]
@@ -123,8 +124,9 @@ def test_page_goes_from_three_studies_to_three_segmentations(
         "GET", "/dicom-web/instances", params={"Modality": "SEG"}, headers={"Accept": "text/json"}
     ).json()
     assert len({item["0020000D"]["Value"][0] for item in found}) == len(found) == 3
-    segmentations = [f for f in files_of(tmp_path / "back") if modality_of(f) == "SEG"]
-    assert len(segmentations) == 3
+    kinds = [modality_of(file) for file in files_of(tmp_path / "back")]
+    assert kinds.count("SEG") == 3
+    assert kinds.count("SR") == (3 if "sr" in FORMATS else 0)
 
 
 def modality_of(path: Path) -> str:

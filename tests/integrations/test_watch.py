@@ -31,7 +31,12 @@ from differseg_med.errors import OutputError, ServerError, StudyError, UsageErro
 from differseg_med.integrations.archive import Event, case_of, pull, push, watch
 from differseg_med.integrations.archive._health import Health, serve
 
-pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.allow_hosts(["127.0.0.1"]),
+    pytest.mark.timeout(600),
+    # the forked watch shares no lock with what may run in another thread here
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
 
 
 def run(url: str, out: Path, segment=segment_by_threshold, **changes) -> dict[str, int]:

@@ -110,6 +110,8 @@ def talking() -> Iterator[None]:
         raise ServerError("E_TRANSFER", "an answer of the archive was cut off") from None
     except errors.RequestException as error:
         raise ServerError("E_QUERY", f"the request failed: {type(error).__name__}") from None
+    except OSError:  # of a socket, where requests lets one through
+        raise ServerError("E_SERVER", "the connection to the archive broke") from None
 
 
 def answer_error(response: Any) -> AnswerError:
