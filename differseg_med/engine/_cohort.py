@@ -11,7 +11,7 @@ from typing import Any
 
 from differseg_med.engine._cohort_report import write_cohort_report
 from differseg_med.engine._status import STATUS
-from differseg_med.engine._workspace import read_status
+from differseg_med.engine._workspace import read_json, read_status
 from differseg_med.errors import OutputError, UsageError
 
 __all__ = ["COHORT_COLUMNS", "write_cohort"]
@@ -19,6 +19,9 @@ __all__ = ["COHORT_COLUMNS", "write_cohort"]
 Status = Mapping[str, Any]
 Row = dict[str, Any]
 
+_MEASUREMENTS = "measurements.json"
+_DIAMETERS = ("longest_axial_diameter_mm", "perpendicular_diameter_mm")
+_UPTAKE = ("mean", "max", "suv_peak", "tlg_g")
 _STAGES = ("read", "resample", "hash", "predict", "mask", "write")
 
 
@@ -47,6 +50,10 @@ def _total(status: Status) -> float:
     return float(round(sum(status.get("timings_s", {}).values()), 3))
 
 
+def _uptake(name: str) -> Callable[[Status], Any]:
+    return _at("measurements", "target", "statistics", "pet", name)
+
+
 _COLUMNS: dict[str, tuple[type, Callable[[Status], Any]]] = {
     "case": (str, _at("case")),
     "state": (str, _at("state")),
@@ -63,6 +70,9 @@ _COLUMNS: dict[str, tuple[type, Callable[[Status], Any]]] = {
     "bundle_version": (str, _at("bundle", "version")),
     "weights_sha256": (str, _at("bundle", "weights_sha256")),
     "input_sha256": (str, _at("input", "sha256")),
+    **{name: (float, _at("measurements", "target", name)) for name in _DIAMETERS},
+    "touches_border": (bool, _at("measurements", "target", "touches_border")),
+    **{f"pet_{name}": (float, _uptake(name)) for name in _UPTAKE},
 }
 
 COHORT_COLUMNS: tuple[str, ...] = tuple(_COLUMNS)
@@ -75,6 +85,8 @@ def _rows(records: Sequence[Status]) -> list[Row]:
 
 def write_cohort(out: str | Path) -> list[Row]:
     """Write ``cohort.csv``, ``cohort.parquet`` and ``cohort.html`` from the records in a folder.
+
+    Cases that were written as ``json``, too, add diameters and uptake of the whole target.
 
     Each file is replaced whole, so that readers and other runs see the old one or the new one.
 
@@ -92,13 +104,20 @@ def write_cohort(out: str | Path) -> list[Row]:
     if not folder.is_dir():
         raise UsageError("E_PATH", f"there is no folder {out}")
     found = (read_status(path.parent) for path in sorted(folder.glob(f"[!.]*/{STATUS}")))
-    records = [status for status in found if status is not None]
+    records = [_with_measurements(folder, status) for status in found if status is not None]
     rows = _rows(records)
     _replace(folder / "cohort.csv", lambda path: path.write_bytes(_csv(rows)))
     _replace(folder / "cohort.parquet", lambda path: path.write_bytes(_parquet(rows)))
     page = [_page_row(status, folder) for status in records]
     _replace(folder / "cohort.html", lambda path: write_cohort_report(page, path))
     return rows
+
+
+def _with_measurements(folder: Path, status: dict[str, Any]) -> Status:
+    if _MEASUREMENTS not in (_at("outputs")(status) or {}):
+        return status
+    measured = read_json(folder / str(status["case"]) / _MEASUREMENTS)
+    return {**status, "measurements": measured}
 
 
 def _page_row(status: Status, folder: Path) -> Row:
@@ -128,7 +147,7 @@ def _parquet(rows: Sequence[Row]) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
-    kinds = {str: pa.string(), float: pa.float64(), int: pa.int64()}
+    kinds = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
     schema = pa.schema([(name, kinds[kind]) for name, (kind, _) in _COLUMNS.items()])
     buffer = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), buffer)

@@ -22,7 +22,7 @@ from differseg_med.errors import OutputError, UsageError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["abandoned", "case_id", "read_status", "workspace"]
+__all__ = ["abandoned", "case_id", "read_json", "read_status", "workspace"]
 
 _CASE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -111,11 +111,20 @@ def read_status(folder: Path) -> dict[str, object] | None:
     Args:
         folder: folder of the case.
     """
+    return read_json(folder / STATUS)
+
+
+def read_json(path: Path) -> dict[str, object] | None:
+    """A JSON object; None where there is none that can be read.
+
+    Args:
+        path: the file.
+    """
     try:
-        status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return status if isinstance(status, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 @contextmanager

@@ -101,6 +101,20 @@ def test_tables_and_page_of_all_cases(use: list[str], studies: Path, tmp_path: P
         CliRunner().invoke(app, ["cohort", str(tmp_path / "no")], catch_exceptions=False)
 
 
+def test_measurements_of_a_case_are_in_the_table(
+    use: list[str], studies: Path, tmp_path: Path
+) -> None:
+    (studies / "case_1/pet.nii.gz").unlink()
+    call("segment", studies, *use[:-1], "nifti,json", "--out", tmp_path)
+    table = parquet.read_table(tmp_path / "cohort.parquet").to_pylist()
+    target = json.loads((tmp_path / "case_0/measurements.json").read_text())["target"]
+    assert table[0]["pet_max"] == target["statistics"]["pet"]["max"] == 6.0
+    assert table[0]["pet_suv_peak"] == target["statistics"]["pet"]["suv_peak"]
+    assert table[0]["longest_axial_diameter_mm"] == target["longest_axial_diameter_mm"] > 0
+    assert table[0]["touches_border"] is target["touches_border"]
+    assert table[1]["pet_max"] is None
+
+
 def test_a_manifest_names_cases_and_files(use: list[str], studies: Path, tmp_path: Path) -> None:
     (studies / "case_1/pet.nii.gz").rename(studies / "case_1/anything.nii.gz")
     manifest = tmp_path / "list.jsonl"
