@@ -6,6 +6,7 @@
 #   make lint               style, types and architecture
 #   make bundles            write the rendered bundles and reference pages again
 #   make bench              speed benchmarks
+#   make pictures           photograph reports for the documentation (needs chromium)
 #
 # TORCH is installed before everything else. Which build of it you get (CPU or CUDA) is decided by
 # pip's own configuration: on Linux a plain index gives the CUDA build; a CPU wheel that pip finds
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bundles bench clean
+.PHONY: help demo test test-slow lint bundles bench pictures clean
 
 help:
 	@sed -n 's/^#   \(make .*\)/  \1/p' Makefile
@@ -60,6 +61,9 @@ bundles: $(READY)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+pictures: $(READY)
+	$(BIN)/python docs/pictures/make.py $(if $(STUDIES),--studies "$(STUDIES)")
 
 clean:
 	rm -rf $(VENV) build dist runs out
