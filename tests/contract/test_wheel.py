@@ -28,6 +28,14 @@ def test_only_code_bundles_and_configurations_are_inside(wheel: Path) -> None:
     assert not [name for name in names if {"runs", "eval", "data"} & set(name.split("/")[3:])]
 
 
+def test_templates_and_styles_of_pages_are_inside(wheel: Path, root: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    parts = sorted((root / "differseg_med/engine/report").iterdir())
+    assert {path.suffix for path in parts} == {".css", ".html", ".js"}
+    assert not [path.name for path in parts if path.relative_to(root).as_posix() not in names]
+
+
 def test_an_installed_package_finds_and_trusts_its_bundles(
     wheel: Path, root: Path, tmp_path: Path
 ) -> None:
