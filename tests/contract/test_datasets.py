@@ -8,13 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from image_files import SHAPE, make_image, make_label, write_any
 from layouts import EXAMPLES, make_dataset
 
 from differseg_med import io
-from differseg_med.data import datasets_page, find_dataset, list_datasets, load_datalist
+from differseg_med.data import (
+    IGNORED,
+    LoadImageModalitiesd,
+    datasets_page,
+    find_dataset,
+    list_datasets,
+    load_datalist,
+)
 from differseg_med.engine import prepare_dataset
 from differseg_med.errors import BundleError
+from differseg_med.modality import get_modalities
 
 NAMES = [info.name for info in list_datasets()]
 SECTIONS = ("training", "validation", "test")
@@ -221,3 +230,32 @@ def test_a_section_that_would_be_empty_is_refused(name: str, tmp_path: Path) -> 
     result = prepare_dataset(name, tmp_path / "source", tmp_path / "out", split=False)
     assert [result.sections[section] for section in SECTIONS] == [1, 1, 1]
     assert "W_NO_SPLIT" in {finding.code for finding in result.findings}
+
+
+PAIRS = [(info.name, task) for info in list_datasets() for task in info.tasks]
+
+
+@pytest.mark.parametrize(("name", "task"), PAIRS)
+def test_a_bundle_loads_what_was_prepared_for_it(name: str, task: str, prepared, root) -> None:
+    """Names of modalities and targets, required files, label values and units agree."""
+    _, _, out = prepared(name)
+    content = _read(out, "datalist.json")
+    section = next(section for section in SECTIONS if content[section])
+    train = yaml.safe_load((root / "bundles" / task / "configs/train.yaml").read_text("utf-8"))
+    modalities, required = train["modalities"], train["required"]
+    case, *_ = load_datalist(
+        out / "datalist.json", section, out, modalities, required, target=train["target"]
+    )
+    options = {
+        key: train[value[1:]] if isinstance(value, str) and value.startswith("@") else value
+        for key, value in train["load_options"].items()
+    }
+    options |= {"labels": {}, "size": None, "spatial_dims": find_dataset(name).dims}
+    if name == "isles2022":
+        options["scale"] = {}  # the copies hold ADC in the unit of the modality
+    loaded = LoadImageModalitiesd(**options, label_key="label", label_on="reference")(case)
+    values = set(np.unique(loaded["label"]))
+    assert {0.0, 1.0} <= values <= {0.0, 1.0, IGNORED}
+    assert (IGNORED in values) == bool(find_dataset(name).target().ignore)
+    assert loaded["image"].shape[0] == sum(m.channels for m in get_modalities(modalities))
+    assert bool(loaded["present"].all())
