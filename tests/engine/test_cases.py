@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,8 @@ from differseg_med.engine import (
     CaseOutcome,
     Part,
     StudySource,
+    _case,
+    read_inputs,
     segment_cases,
 )
 from differseg_med.errors import OutputError, UsageError
@@ -63,6 +69,30 @@ def test_pipeline_and_serial_give_the_same(studies: list[Path], tmp_path: Path) 
     for case, outcome in first.items():
         assert outcome.status["outputs"] == second[case].status["outputs"]
         assert outcome.status["input"] == second[case].status["input"]
+
+
+def test_reading_and_writing_take_no_time_of_the_network(
+    studies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every stage waits as long: one after another that is 4 x 3 waits, side by side 4 + 2."""
+    wait = 0.3
+
+    def slow(work):
+        def call(*arguments: object):
+            time.sleep(wait)
+            return work(*arguments)
+
+        return call
+
+    monkeypatch.setattr(_case, "read_inputs", slow(_case.read_inputs))
+    monkeypatch.setattr(_case, "write_outputs", slow(_case.write_outputs))
+    seconds = {}
+    for engine in ("serial", "pipeline"):
+        start = time.perf_counter()
+        run(studies, tmp_path / engine, pause=wait, engine=engine)
+        seconds[engine] = time.perf_counter() - start
+    assert seconds["serial"] > 12 * wait
+    assert seconds["serial"] - seconds["pipeline"] > 3 * wait
 
 
 def test_at_most_three_cases_are_under_way(
@@ -119,6 +149,39 @@ def test_other_options_are_another_result(studies: list[Path], tmp_path: Path) -
     outcomes = segment_cases(sources, setup, BatchOptions(resume=True))
     assert {outcome.state for outcome in outcomes} == {"done"}
     assert names(tmp_path / "out/s0") == ["mask.nii.gz", "probability.nii.gz", "status.json"]
+
+
+def test_a_study_that_grows_while_it_is_read_is_refused(
+    studies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_and_grow(study: Path, *arguments: object):
+        inputs = read_inputs(study, *arguments)
+        if study.name == "s1":
+            (study / "later.txt").write_text("one file more")
+        return inputs
+
+    monkeypatch.setattr(_case, "read_inputs", read_and_grow)
+    assert states(run(studies, tmp_path / "out")) == "done E_CHANGED done done"
+    monkeypatch.undo()
+    assert states(run(studies, tmp_path / "out", resume=True)) == "kept done kept kept"
+
+
+def test_a_full_disk_fails_cases_and_stops_nothing(
+    studies: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        outcomes = run(studies, tmp_path / "out")
+    assert states(outcomes) == "E_WRITE E_WRITE E_WRITE E_WRITE"
+    assert names(tmp_path / "out") == []
+    assert "No space left" in outcomes["s0"].status["message"]
+    with monkeypatch.context() as patch:
+        patch.setattr(_case, "write_outputs", full)
+        assert states(run(studies[:1], tmp_path / "out")) in ("E_WRITE", "E_INTERNAL")
+    assert names(tmp_path / "out/s0") == ["status.json"]
 
 
 def test_parts_are_disjoint_and_stable(studies: list[Path], tmp_path: Path) -> None:

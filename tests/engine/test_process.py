@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from differseg_med.engine import interrupt_on_termination
 
 FAULTS = """
 import resource, sys
@@ -45,3 +49,23 @@ def test_threads_sleep_unless_the_user_says_otherwise() -> None:
     )
     assert run(script) == ["PASSIVE", "False"]
     assert run(script, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "False"]
+
+
+def test_termination_is_an_interruption_inside_the_block_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupt_on_termination():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen = []
+
+    def work() -> None:
+        with interrupt_on_termination():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
