@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from differseg_med.errors import UsageError
 from differseg_med.metrics._lesions import count_lesions, missed_voxels
-from differseg_med.metrics._masks import Mask, as_masks
-from differseg_med.metrics._overlap import dice, iou, miou_two_class, precision, sensitivity
+from differseg_med.metrics._masks import Mask, as_masks, union_box
+from differseg_med.metrics._overlap import dice, iou, precision, sensitivity, two_class_iou
 from differseg_med.metrics._surface import assd_of, border_distances, hd95_of, nsd
 from differseg_med.metrics._table import METRICS
 
@@ -48,14 +48,16 @@ def case_metrics(
         UsageError: ``E_OPTION`` when shapes differ or a metric is not known.
     """
     wanted = set(check_names(names))
-    skip = None if ignore is None else np.asarray(ignore)
-    a, b = as_masks(pred, truth, skip)
+    a, b = as_masks(pred, truth, ignore)
     if len(spacing) != a.ndim:
         raise UsageError("E_OPTION", f"spacing {tuple(spacing)} does not fit {a.ndim} dimensions")
     voxel_ml = float(np.prod(spacing)) / 1000
+    counted = a.size - (0 if ignore is None else int(np.count_nonzero(ignore)))
+    a, b, spacing = _flat(*_boxed(a, b), spacing)  # everything that is left to do is fast there
     values = _volumes(a, b, voxel_ml)
-    a, b, skip, spacing = _flat(a, b, skip, spacing)
-    values |= {"dice": dice(a, b), "iou": iou(a, b), "miou_two_class": miou_two_class(a, b, skip)}
+    both, union = int(np.count_nonzero(a & b)), int(np.count_nonzero(a | b))
+    values |= {"dice": dice(a, b), "iou": iou(a, b)}
+    values |= {"miou_two_class": two_class_iou(both, union, counted)}
     values |= {"sensitivity": sensitivity(a, b), "precision": precision(a, b)}
     values |= _surfaces(a, b, spacing, nsd_tolerance_mm, wanted)
     values |= _lesion_wise(a, b) if wanted & _LESION_WISE else {}
@@ -94,16 +96,21 @@ def check_names(names: Collection[str] | None) -> list[str]:
     return [name for name in METRICS if not names or name in names]
 
 
+def _boxed(a: Mask, b: Mask) -> tuple[Mask, Mask, tuple[int, ...]]:
+    """Both masks in their common box, and the shape that they had."""
+    box = union_box(a, b) if a.any() or b.any() else (slice(0, 1),) * a.ndim
+    return a[box], b[box], a.shape
+
+
 def _flat(
-    a: Mask, b: Mask, ignore: npt.NDArray[Any] | None, spacing: Sequence[float]
-) -> tuple[Mask, Mask, npt.NDArray[Any] | None, Sequence[float]]:
+    a: Mask, b: Mask, shape: tuple[int, ...], spacing: Sequence[float]
+) -> tuple[Mask, Mask, Sequence[float]]:
     """A volume of one slice has no surface across it: take it as an image."""
-    if a.ndim != 3 or a.shape.count(1) != 1:
-        return a, b, ignore, spacing
-    axis = a.shape.index(1)
+    if len(shape) != 3 or shape.count(1) != 1:
+        return a, b, spacing
+    axis = shape.index(1)
     rest = [step for index, step in enumerate(spacing) if index != axis]
-    flat = None if ignore is None else ignore.squeeze(axis)
-    return a.squeeze(axis), b.squeeze(axis), flat, rest
+    return a.squeeze(axis), b.squeeze(axis), rest
 
 
 def _volumes(a: Mask, b: Mask, voxel_ml: float) -> dict[str, float]:

@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from differseg_med.metrics._masks import as_masks
 
-__all__ = ["dice", "iou", "miou_two_class", "precision", "sensitivity", "volume_ml"]
+__all__ = [
+    "dice",
+    "iou",
+    "miou_two_class",
+    "precision",
+    "sensitivity",
+    "two_class_iou",
+    "volume_ml",
+]
 
 Array = npt.NDArray[Any]
 
@@ -57,7 +65,17 @@ def miou_two_class(pred: Array, truth: Array, ignore: Array | None = None) -> fl
     """
     a, b = as_masks(pred, truth, ignore)
     counted = a.size if ignore is None else _count(np.asarray(ignore) == 0)
-    union, both = _count(a | b), _count(a & b)
+    return two_class_iou(_count(a & b), _count(a | b), counted)
+
+
+def two_class_iou(both: int, union: int, counted: int) -> float:
+    """Mean IoU of both classes from numbers of voxels.
+
+    Args:
+        both: voxels in both masks.
+        union: voxels in either mask.
+        counted: voxels that count at all.
+    """
     background = _ratio(counted - union, counted - both, 1.0)
     return (_ratio(both, union, 1.0) + background) / 2
 
