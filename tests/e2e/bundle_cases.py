@@ -59,6 +59,7 @@ def _volumes(
         low, high = _LEVELS.get(name, (200.0, 600.0))
         values = np.where(_ball(grid, center, 5 * spacing), high, low)
         values += rng.normal(0, 0.02 * abs(high), grid.shape)
+        values /= bundle_config(info)["scale"].get(name, 1.0)
         paths[name] = write_nifti(
             Volume(values.astype(np.float32), grid), folder / f"{name}.nii.gz"
         )

@@ -1,4 +1,4 @@
-"""Every bundle through MONAI's own commands, as a user runs them, on phantom cases."""
+"""Bundles with weights through MONAI's own commands, as a user runs them, on phantom cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from differseg_med.data.phantom import write_phantom_nifti
 from differseg_med.io import read_nifti
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(p.parents[1].name for p in ROOT.glob("bundles/*/configs/metadata.json"))
+NAMES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/models/model.pt"))
 pytestmark = pytest.mark.slow
 PATCH = ["--patch_size", "[16,16,16]", "--network_def#size", "tiny"]
 
