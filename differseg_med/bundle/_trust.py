@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -50,7 +50,9 @@ MAX_NUMBER = 2**32
 MAX_SIZE_NUMBER = 4096
 """Largest whole number inside what is built: channels, window sizes, levels."""
 
-_BUILT = ("network_def", "inferer", "prepare", "sliding_window")
+_STARTS = ("network_def", "inferer", "prepare")
+_BUILT = (*_STARTS, "sliding_window", "view")
+_NAMED = re.compile(r"@(\w+)")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _META_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]*")
 _SPECIAL = frozenset(("_target_", "_desc_"))
@@ -58,6 +60,8 @@ _MARKS = ("$", "%", "@")
 _REFERENCE = re.compile(r"@[A-Za-z][A-Za-z0-9_]*((::|#)[A-Za-z0-9_]+)*")
 _PATH = re.compile(r"(^|[\\/])\.\.([\\/]|$)|^[\\/~]|^[A-Za-z]:[\\/]|://")
 _SHOWN = 80
+
+_Allowed: TypeAlias = tuple[frozenset[str], frozenset[str]]
 
 
 def check_bundle(info: BundleInfo) -> dict[str, Any]:
@@ -67,18 +71,33 @@ def check_bundle(info: BundleInfo) -> dict[str, Any]:
         info: the bundle.
 
     Returns:
-        Content of ``configs/inference.yaml``, which is what was walked; build from this and not
-        from the file, which may have changed.
+        The part of ``configs/inference.yaml`` that network, inferer and preparation are built from,
+        as it was walked; build from this and not from the file, which may have changed.
 
     Raises:
         BundleError: ``E_TRUST`` with the file, the key and what is refused.
     """
     _check_files(info)
     config = _load(info.root / "configs" / "inference.yaml")
-    _Walk("inference.yaml", *_own()).check(config)
+    anything, built = _own()
+    _Walk("inference.yaml", anything).check(config)
+    needed = _needed(config)
+    _Walk("inference.yaml", built).check(needed)
     _check_data("metadata.json", info.metadata)
     _check_logging(info.root / "configs" / "logging.conf")
-    return config
+    return needed
+
+
+def _needed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that are built from, with all that they refer to; imports are always run."""
+    found: set[str] = {"imports"}
+    waiting = set(_STARTS)
+    while waiting:
+        key = waiting.pop()
+        found.add(key)
+        texts = (text for _, text in _leaves(config.get(key)))
+        waiting |= {name for text in texts for name in _NAMED.findall(text)} - found
+    return {key: value for key, value in config.items() if key in found}
 
 
 def _refuse(place: str, reason: str) -> BundleError:
@@ -151,8 +170,8 @@ def _check_events(name: str, text: str) -> None:
 class _Walk:
     """Every value of a configuration, with the key under which it stands."""
 
-    def __init__(self, name: str, targets: frozenset[str], expressions: frozenset[str]) -> None:
-        self.name, self.targets, self.expressions = name, targets, expressions
+    def __init__(self, name: str, allowed: _Allowed) -> None:
+        self.name, (self.targets, self.expressions) = name, allowed
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuse what is on no list."""
@@ -231,17 +250,21 @@ def _check_logging(path: Path) -> None:
 
 
 @functools.cache
-def _own() -> tuple[frozenset[str], frozenset[str]]:
-    """Callables and expressions of this distribution's own configurations."""
-    targets, expressions = set(ALLOWED_TARGETS), set()
-    for root in own_bundles():
-        text = (root / "configs" / "inference.yaml").read_text(encoding="utf-8")
-        for key, value in _leaves(yaml.safe_load(text)):
-            if key == "_target_":
-                targets.add(value)
-            elif value.startswith("$"):
-                expressions.add(value)
-    return frozenset(targets), frozenset(expressions)
+def _own() -> tuple[_Allowed, _Allowed]:
+    """What this distribution's own configurations use anywhere, and in what is built from them."""
+    configs = [
+        yaml.safe_load((root / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+        for root in own_bundles()
+    ]
+    return _used(configs), _used(map(_needed, configs))
+
+
+def _used(configs: Iterable[Mapping[str, Any]]) -> _Allowed:
+    """Callables and expressions."""
+    leaves = [leaf for config in configs for leaf in _leaves(config)]
+    targets = {text for key, text in leaves if key == "_target_"}
+    expressions = {text for key, text in leaves if key != "_target_" and text.startswith("$")}
+    return ALLOWED_TARGETS | targets, frozenset(expressions)
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
