@@ -173,3 +173,23 @@ def test_a_bundle_of_another_network_cannot_explain(
     (folder / "models").mkdir()
     torch.save(SegResNet(**options).state_dict(), folder / "models/model.pt")
     assert not can_explain(load_predictor(find_bundle(folder), trust=True))
+
+
+def test_a_network_of_slices_explains_a_volume(copy_bundle: Callable[[Path], Path]) -> None:
+    """Slices of a volume go through a 2D network one by one, and its maps come back as a volume."""
+    from monai.inferers import SlidingWindowInferer
+
+    from differseg_med.bundle._explain import run_explained
+    from differseg_med.data import SliceInferer, SliceView
+    from differseg_med.networks import DifferSeg
+
+    torch.manual_seed(0)
+    network = DifferSeg(spatial_dims=2, in_channels=[1, 1], size="tiny").eval()
+    window = SlidingWindowInferer(roi_size=(16, 16), overlap=0.25, mode="gaussian")
+    inferer = SliceInferer(SliceView(channels=(1, 1)), window)
+    image = torch.rand(1, 2, 24, 16, 3)
+    with torch.inference_mode():
+        logits, maps = run_explained(network, inferer, image)
+        np.testing.assert_array_equal(logits, inferer(image, network))
+    assert maps.shape == (1, 2, 24, 16, 3)
+    np.testing.assert_allclose(maps.sum(1), 1.0, atol=1e-5)

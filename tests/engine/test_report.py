@@ -7,11 +7,13 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -199,3 +201,27 @@ def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_case_gets_a_report_by_option(nifti_study: Path, tmp_path: Path) -> None:
     result = segment_case(nifti_study, Even(), tmp_path, CaseOptions(formats=("html",)))
     assert set(result.status["outputs"]) == {"report.html"}
+
+
+def test_nothing_on_the_page_names_a_patient(
+    dicom_study: tuple[Path, object], tmp_path: Path
+) -> None:
+    """Canaries in identity tags and in free text, UIDs and paths."""
+    study = tmp_path / "CanaryFolder"
+    shutil.copytree(dicom_study[0], study)
+    tags = ("PatientName", "PatientID", "SeriesDescription", "StudyDescription", "InstitutionName")
+    for path in study.rglob("*.dcm"):
+        header = pydicom.dcmread(path)
+        for tag in tags:
+            setattr(header, tag, "CanaryText")
+        header.PatientBirthDate = "19551122"
+        header.save_as(path)
+    options = CaseOptions(formats=("html",), case="one")
+    page = (segment_case(study, Even(), tmp_path, options).folder / "report.html").read_text(
+        "utf-8"
+    )
+    shown = re.sub(r'"data": "[^"]*"', "", page)
+    assert "How FDG PET was read" in shown
+    for canary in ("Canary", "19551122", str(tmp_path)):
+        assert canary not in shown
+    assert not re.search(r"\b\d+(\.\d+){5,}\b", shown)

@@ -24,6 +24,7 @@ from differseg_med.engine._report import write_report
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         not (BROWSER and DRIVER), reason="needs the packages chromium and chromium-driver"
     ),
