@@ -15,7 +15,7 @@ import pytest
 from small_batch import run, start, write_dicom_study, write_study
 
 STUDIES, BAD, DICOM, KILLS = 200, 10, 10, 5
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 Marks = dict[str, tuple[int, int]]
 
