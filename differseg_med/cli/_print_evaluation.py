@@ -29,7 +29,7 @@ def evaluation(done: Evaluation, *, as_json: bool) -> None:
             dump(_plain(row))
         return
     for row in done.failed:
-        line(f"{row['case']}: {row['state']}, {row['code']}")
+        line(f"{row['case']}: {row['state']}, {row['code']}: {row['detail']}")
     line(f"{len(done.rows)} cases, {len(done.failed)} failed")
     summaries(done.summary)
     line(str(done.folder / "report.html"))

@@ -154,7 +154,7 @@ def _settings(options: EvaluateOptions, truths: Sequence[Truth]) -> dict[str, An
 
 def _row(truth: Truth, paths: Sequence[Path], method: str, options: EvaluateOptions) -> Row:
     """Everything about one case; what is wrong with it becomes its state and code."""
-    row: Row = {"case": truth.case, "method": method, "state": "ok", "code": ""}
+    row: Row = {"case": truth.case, "method": method, "state": "ok", "code": "", "detail": ""}
     row |= {"patient": truth.patient} if truth.patient is not None else {}
     try:
         volume = _read(truth.paths, "truth")
@@ -162,15 +162,19 @@ def _row(truth: Truth, paths: Sequence[Path], method: str, options: EvaluateOpti
         target, ignore = _split_truth(volume, truth, options)
     except DifferSegError as error:
         unknown = dict.fromkeys(check_names(options.metrics), float("nan"))
-        return {**row, "state": "unscored", "code": error.code, "resampled": "", **unknown}
+        return {**row, **_problem("unscored", error), **unknown}
     try:
         mask, moved = _prediction(paths, volume.grid, truth, options)
     except DifferSegError as error:
         state = FAILED[0] if paths else FAILED[1]
         known = _of_truth(target, volume.grid, ignore, options)
-        return {**row, "state": state, "code": error.code, "resampled": "", **known}
+        return {**row, **_problem(state, error), **known}
     values = _compare(mask, target, volume.grid, ignore, options)
     return {**row, "resampled": "yes" if moved else "no", **values}
+
+
+def _problem(state: str, error: DifferSegError) -> Row:
+    return {"state": state, "code": error.code, "detail": error.detail, "resampled": ""}
 
 
 def _compare(
@@ -209,7 +213,9 @@ def _prediction(
     if volume.grid.is_same(grid, tolerance):
         return mask, False
     if not options.resample:
-        raise StudyError("E_GEOMETRY", "prediction and truth lie on different grids")
+        raise StudyError(
+            "E_GEOMETRY", "prediction and truth lie on different grids; see --resample"
+        )
     part = Volume(mask.astype(np.uint8), volume.grid)
     moved = io.resample(part, grid, order="nearest", fill=0.0) > 0.5
     if mask.any() and not moved.any():

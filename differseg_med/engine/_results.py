@@ -35,7 +35,7 @@ Row: TypeAlias = dict[str, Any]
 FAILED = ("failed", "missing")
 """States of a case without a usable prediction."""
 
-_TEXT = ("case", "method", "state", "code", "patient", "fold", "present", "resampled")
+_TEXT = ("case", "method", "state", "code", "detail", "patient", "fold", "present", "resampled")
 _SCHEMA = 1
 
 

@@ -57,7 +57,7 @@ def test_evaluate_and_compare(cli: Command, folders: Path) -> None:
     assert "dice                   0.75" in out
     status, out, _ = evaluated(cli, folders, "two")
     assert status == 3
-    assert "b: missing, E_EMPTY" in out
+    assert "b: missing, E_EMPTY: there is no prediction" in out
     status, out, err = cli(
         "compare", *(folders / "out" / n for n in ("one", "two")), "--metrics", "dice,iou"
     )

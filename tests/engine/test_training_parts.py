@@ -64,6 +64,27 @@ def test_case_table_by_hand(tmp_path: Path) -> None:
     assert summary["settings"] == {"nsd_tolerance_mm": 3.0, "seed": 0}
 
 
+def test_case_table_leaves_out_voxels_that_do_not_count(tmp_path: Path) -> None:
+    truth = np.zeros((8, 8, 8))
+    truth[2:4, 2:4, 2:4] = 1
+    ignored = np.zeros((8, 8, 8))
+    ignored[6:] = 1
+    extra, output = item("a", truth + ignored, truth)
+    output["ignore"] = torch.from_numpy(ignored[None])
+
+    def step(engine: Engine, _: int) -> list[dict[str, Any]]:
+        engine.state.batch = [extra]
+        return [output]
+
+    table = CaseTable(str(tmp_path), nsd_tolerance_mm=1.0, metrics=["dice", "fp_volume_ml"])
+    engine = Engine(step)
+    table.attach(engine)
+    engine.run([0])
+    (row,) = table.rows
+    assert (row["dice"], row["fp_volume_ml"]) == (1.0, 0.0)
+    assert table.summary()["differseg"]["dice"].mean == 1.0
+
+
 def test_case_table_says_when_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     truth = np.ones((4, 4, 4))
