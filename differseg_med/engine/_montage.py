@@ -144,7 +144,7 @@ def canonical_axes(grid: Grid) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def largest_planes(foreground: Array) -> tuple[int, ...]:
-    """Per plane (axial, coronal, sagittal) the index with most foreground; the middle if none.
+    """Per plane (axial, coronal, sagittal) the index with most foreground, the middle of several.
 
     Args:
         foreground: mask with axes right, anterior, superior.
@@ -153,7 +153,8 @@ def largest_planes(foreground: Array) -> tuple[int, ...]:
     for plane in _PLANES:
         others = tuple(axis for axis in range(3) if axis != plane.across)
         areas = foreground.sum(axis=others)
-        picks.append(int(areas.argmax()) if areas.any() else len(areas) // 2)
+        largest = np.flatnonzero(areas == areas.max())
+        picks.append(int(largest[len(largest) // 2]))
     return tuple(picks)
 
 

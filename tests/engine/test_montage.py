@@ -45,6 +45,9 @@ def test_planes_go_through_the_largest_extent() -> None:
     mask[7, 3, 1:12] = True
     assert largest_planes(mask) == (6, 3, 7)
     assert largest_planes(np.zeros((10, 12, 14), bool)) == (7, 6, 5)
+    box = np.zeros((10, 12, 14), bool)
+    box[2:5, 3:8, 1:8] = True
+    assert largest_planes(box) == (4, 5, 3)  # the middle of those that tie
 
 
 def test_panel_is_radiological(tmp_path: Path) -> None:
