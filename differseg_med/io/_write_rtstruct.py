@@ -45,6 +45,9 @@ _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management: retired, yet what the standard wants as class of a study."""
 
 _ON_SLICE_MM = 0.01
+_MOST_WAYS = 200
+"""Ways between a hole and its outer contour that are tried."""
+
 _Points = npt.NDArray[np.float64]
 
 
@@ -229,13 +232,26 @@ def _corners(ring: _Points) -> _Points:
 
 
 def _join(outline: _Points, hole: _Points) -> _Points:
-    """One ring that goes to the hole, around it and back the same way."""
+    """One ring that goes to the hole, around it and back the same way.
+
+    The way is the shortest that meets no voxel centre, as readers differ on points on an edge.
+    """
     apart = ((outline[:, None] - hole[None]) ** 2).sum(axis=2)
-    here, there = np.unravel_index(apart.argmin(), apart.shape)
+    nearest = np.argsort(apart, axis=None, kind="stable")[:_MOST_WAYS]
+    ways = [np.unravel_index(n, apart.shape) for n in nearest]
+    here, there = next((w for w in ways if not _meets_center(outline[w[0]], hole[w[1]])), ways[0])
     around = np.roll(hole, -int(there), axis=0)
     return np.concatenate(
         [outline[: here + 1], around, around[:1], outline[here : here + 1], outline[here + 1 :]]
     )
+
+
+def _meets_center(start: _Points, stop: _Points) -> bool:
+    """Whether a line between corners of contours, which lie on half voxels, meets a whole one."""
+    steps = round(2 * float(np.abs(stop - start).max())) * 2
+    share = np.arange(1, max(steps, 1)) / max(steps, 1)
+    points = start + share[:, None] * (stop - start)
+    return bool((np.abs(points - np.rint(points)).max(axis=1, initial=0.0) < 1e-6).any())
 
 
 def _read_back(path: Path, mask: Volume, grid: Grid) -> None:
