@@ -24,7 +24,7 @@ from differseg_med.metrics import dice
 __all__ = ["DemoResult", "demo"]
 
 BUNDLE = "sts_petctmr"
-FORMATS = ("nifti", "seg", "png")
+FORMATS = ("nifti", "seg", "png", "html")
 TRAINING, VALIDATION = 12, 2
 STUDY_SEED = 9000
 """The study's phantom; training and validation use small seeds, so it was never seen."""
