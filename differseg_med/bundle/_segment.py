@@ -18,6 +18,7 @@ from differseg_med.engine import (
     CaseOptions,
     CaseOutcome,
     CaseResult,
+    Part,
     Predictor,
     StudySource,
     find_sources,
@@ -127,7 +128,13 @@ def segment_many(
     load = functools.partial(_load, info, weights, device, trust=trust)
     setup = BatchSetup(load, Path(out), options or CaseOptions(), _identity(info, weights, device))
     if setup.options.read.deid is not None:
-        sources = [replace(s, case=pseudonymous_case(s.study, setup.options, out)) for s in sources]
+        whole = batch or BatchOptions()  # shares go by the names that all machines know
+        batch = replace(whole, part=Part())
+        sources = [
+            replace(s, case=pseudonymous_case(s.study, setup.options, out))
+            for s in sources
+            if whole.part.holds(s.case)
+        ]
     outcomes = segment_cases(sources, setup, batch)
     return _with_table(outcomes, Path(out))
 

@@ -146,6 +146,12 @@ def segment(
     batch = _batch(resume, part, engine, workers, ray_address)
     if bool(studies) == bool(server):
         raise UsageError("E_OPTION", "give studies, or --server and --query, and not both")
+    if server is not None and deid:
+        raise UsageError(
+            "E_OPTION",
+            "--server keeps what it fetches among the results, --deid wants no original there",
+            "Fetch the studies to another place with differseg-med pull.",
+        )
     if server is not None:
         fetch = (connect(server, ca, insecure_http, timeout), query, bundle, rules)
         _segment_many(_fetched(*fetch, out), bundle, out, options, batch, place, json)
@@ -161,7 +167,7 @@ def _uid_map(deid: bool, given: Path | None) -> Path | None:
         return None
     from differseg_med import io
 
-    return given or io.default_uid_map()
+    return (given or io.default_uid_map()).resolve()  # workers may run in another folder
 
 
 def _batch(
