@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ignite.engine import Engine, Events
 
 from differseg_med.data import grid_of
+from differseg_med.engine._pairs import read_patients
 from differseg_med.engine._results import Row, summarise_rows, write_results
 from differseg_med.geometry import Grid
 from differseg_med.metrics import Summary, case_metrics, check_names
@@ -38,6 +39,7 @@ class CaseTable:
         name: name of the method under test.
         metrics: names of metrics; all if empty.
         seed: seed of the bootstrap.
+        datalist: says whose cases are whose, where it does; cases of a patient are drawn together.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class CaseTable:
         name: str = "differseg",
         metrics: Sequence[str] = (),
         seed: int = 0,
+        datalist: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.baselines = dict(baselines or {})
@@ -59,6 +62,7 @@ class CaseTable:
         self.ignore_key, self.name = ignore_key, name
         self.metrics = check_names(metrics)
         self.settings = {"nsd_tolerance_mm": nsd_tolerance_mm, "seed": seed}
+        self.patients = read_patients(datalist) if datalist else {}
         self.rows: list[Row] = []
 
     def attach(self, engine: Engine) -> None:
@@ -88,6 +92,8 @@ class CaseTable:
                     names=self.metrics,
                 )
                 row = {"case": item["case"], "method": name, "present": present}
+                known = self.patients.get(item["case"])
+                row |= {} if known is None else {"patient": known}
                 self.rows.append({**row, **values})
 
     def summary(self) -> dict[str, dict[str, Summary]]:

@@ -13,7 +13,15 @@ from typing import Any, TypeAlias
 from differseg_med import io
 from differseg_med.errors import BundleError, UsageError
 
-__all__ = ["DatalistTruth", "FolderTruth", "Truth", "find_masks", "find_truths", "unused_masks"]
+__all__ = [
+    "DatalistTruth",
+    "FolderTruth",
+    "Truth",
+    "find_masks",
+    "find_truths",
+    "read_patients",
+    "unused_masks",
+]
 
 _CASE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ENDINGS = (".nii.gz", ".nii", *io.IMAGE_SUFFIXES)
@@ -141,12 +149,28 @@ def _from_datalist(source: DatalistTruth) -> list[Truth]:
         )
     prepared = content.get("target") is not None
     root = source.dataset_dir or source.path.parent
-    known = content.get("patients")
-    patients = known if isinstance(known, Mapping) else {}
+    patients = _patients(content)
     truths = [_truth(e, root, source.path.name, patients, prepared=prepared) for e in entries]
     if len({truth.case for truth in truths}) < len(truths):
         raise BundleError("E_DATALIST", f"a case stands twice in {source.path.name}")
     return truths
+
+
+def read_patients(datalist: str | Path) -> dict[str, str]:
+    """Patient by case, as far as a datalist says.
+
+    Args:
+        datalist: the JSON file.
+
+    Raises:
+        BundleError: ``E_DATALIST`` when it cannot be read.
+    """
+    return _patients(_read_datalist(Path(datalist)))
+
+
+def _patients(content: Mapping[str, Any]) -> dict[str, str]:
+    known = content.get("patients")
+    return {c: str(p) for c, p in known.items()} if isinstance(known, Mapping) else {}
 
 
 def _read_datalist(path: Path) -> Mapping[str, Any]:

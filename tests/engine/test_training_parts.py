@@ -76,12 +76,15 @@ def test_case_table_leaves_out_voxels_that_do_not_count(tmp_path: Path) -> None:
         engine.state.batch = [extra]
         return [output]
 
-    table = CaseTable(str(tmp_path), nsd_tolerance_mm=1.0, metrics=["dice", "fp_volume_ml"])
+    datalist = tmp_path / "datalist.json"
+    datalist.write_text('{"test": [], "patients": {"a": "p1"}}')
+    names = ["dice", "fp_volume_ml"]
+    table = CaseTable(str(tmp_path), 1.0, metrics=names, datalist=str(datalist))
     engine = Engine(step)
     table.attach(engine)
     engine.run([0])
     (row,) = table.rows
-    assert (row["dice"], row["fp_volume_ml"]) == (1.0, 0.0)
+    assert (row["dice"], row["fp_volume_ml"], row["patient"]) == (1.0, 0.0, "p1")
     assert table.summary()["differseg"]["dice"].mean == 1.0
 
 
