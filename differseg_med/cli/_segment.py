@@ -44,7 +44,8 @@ Out = Annotated[Path, typer.Option(help="Folder for results; each case gets a fo
 Formats = Annotated[
     str | None,
     typer.Option(
-        help="Of nifti, seg, probability, png and more (see the how-to), separated by commas. "
+        help="Of nifti, probability, seg, sr, rtstruct, json, csv, png, explain, html, separated by "
+        "commas. "
         "Default: nifti, and seg where the study is DICOM."
     ),
 ]
