@@ -125,6 +125,7 @@ def segment_many(
             output folder is wrong. What is wrong with a case is in its outcome.
     """
     info = find_bundle(bundle)
+    weights = None if weights is None else Path(weights).absolute()
     load = functools.partial(_load, info, weights, device, trust=trust)
     setup = BatchSetup(load, Path(out), options or CaseOptions(), _identity(info, weights, device))
     if setup.options.read.deid is not None:

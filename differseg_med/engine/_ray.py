@@ -47,6 +47,8 @@ def spread(
     """
     if not sources:
         return
+    setup = replace(setup, out=setup.out.absolute())  # workers may run in another folder
+    sources = [replace(source, study=source.study.absolute()) for source in sources]
     ray = require("ray", extra="ray")
     with _cluster(ray, address, workers):
         gpus = int(str(setup.bundle.get("device", "cpu")).startswith("cuda"))

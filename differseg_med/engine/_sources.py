@@ -92,7 +92,7 @@ def find_sources(paths: Iterable[str | Path], modalities: Sequence[str]) -> list
     sources: list[StudySource] = []
     for path in map(Path, paths):
         if path.suffix.lower() in _MANIFESTS and path.is_file():
-            sources += _read_manifest(path)
+            sources += _read_manifest(path.absolute())
         else:
             sources += [StudySource(case_id(p), p) for p in list_studies(path, modalities)]
     check_unique(sources)
