@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_cases import bundle_config, write_cases
+from layouts import make_dataset
 from monai.bundle import (
     ConfigWorkflow,
     ckpt_export,
@@ -29,6 +30,8 @@ from monai.bundle import (
 from PIL import Image
 
 from differseg_med.bundle import BundleInfo, find_bundle
+from differseg_med.data import list_datasets
+from differseg_med.engine import prepare_dataset
 from differseg_med.io import read_nifti
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,6 +182,25 @@ def check_infer(bundle: Checked, at: Callable[[Path], None]) -> None:
             assert set(np.unique(volume.array)) <= {0, 1}
 
 
+def check_published(bundle: Checked, at: Callable[[Path], None]) -> None:
+    """A copy of the dataset in its published layout, prepared, goes through an evaluation."""
+    name = next(d.name for d in list_datasets() if bundle.info.name in d.tasks)
+    source, data = bundle.out / "source", bundle.out / "prepared"
+    make_dataset(name, source)
+    prepare_dataset(name, source, data, seed=0)
+    settings = {
+        **bundle.training,
+        "dataset_dir": str(data),
+        "datalist": str(data / "datalist.json"),
+        "section": "validation",
+        "output_dir": str(bundle.out / "published"),
+        "scale": {},  # the copies' values are in the modalities' units
+        "margin_mm": None,
+    }
+    bundle.workflow("evaluating", "train", "evaluate", **settings)
+    assert (bundle.out / "published" / "cases.csv").read_text().count("\n") > 1
+
+
 def check_missing(bundle: Checked, at: Callable[[Path], None]) -> None:
     """A case without a required modality is refused by name."""
     place = bundle.data / bundle.entries[-1][bundle.info.reference]
@@ -202,6 +224,7 @@ CHECKS: dict[str, Callable[[Checked, Callable[[Path], None]], None]] = {
     "onnx": check_onnx,
     "evaluate": check_evaluate,
     "infer": check_infer,
+    "published": check_published,
     "missing": check_missing,
 }
 
@@ -210,6 +233,7 @@ CHECKS: dict[str, Callable[[Checked, Callable[[Path], None]], None]] = {
     "ignore::FutureWarning",  # torch's ONNX exporter uses what torch itself deprecates
     "ignore::DeprecationWarning",
     "ignore::torch.jit.TracerWarning",  # on checks of the input, which a trace leaves out
+    "ignore:Constant folding",  # of the tracing exporter, about its own work
     "ignore:No hash value provided",  # MONAI, on a schema file that is there already
 )
 @pytest.mark.parametrize("name", NAMES)
