@@ -387,13 +387,13 @@ def some_slow(codes: Iterable[str], *fast: str) -> list[object]:
     return [code if code in fast else pytest.param(code, marks=pytest.mark.slow) for code in codes]
 
 
-@pytest.mark.parametrize("code", some_slow(SLICES, "E_GAP", "E_PATIENT_MIX"))
+@pytest.mark.parametrize("code", some_slow(SLICES, "E_GAP"))
 def test_failures_of_slices(call: Callable, tmp_path: Path, code: str) -> None:
     folder = write(tmp_path / "s1", STACKS[0], change=SLICES[code])
     assert_fails_silently(call, folder, tmp_path, code)
 
 
-@pytest.mark.parametrize("code", some_slow(FILES, "E_CORRUPT", "E_AMBIGUOUS"))
+@pytest.mark.parametrize("code", some_slow(FILES, "E_AMBIGUOUS"))
 def test_failures_of_files(call: Callable, study: Path, tmp_path: Path, code: str) -> None:
     folder = shutil.copytree(study, tmp_path / "s1")
     FILES[code](folder)
@@ -415,6 +415,7 @@ def test_an_error_inside_says_no_more_than_its_kind(
     assert_silent(said, tmp_path)
 
 
+@pytest.mark.slow
 def test_nifti_headers_are_not_carried_over(
     call: Callable, nifti_study: Path, tmp_path: Path
 ) -> None:
