@@ -17,6 +17,7 @@ from differseg_med.errors import BundleError, DifferSegError, StudyError, UsageE
 __all__ = ["Published", "PublishedCase", "SourceFile", "read_published"]
 
 _LONGEST_NAME = 64
+_VOXELS = (".raw", ".zraw")  # of a MetaImage header, beside it
 
 
 @dataclass(frozen=True)
@@ -277,12 +278,8 @@ def _used(case: PublishedCase, tree: _Tree) -> set[str]:
     folders = tuple(name for name in names if name.endswith("/"))
     if folders:
         names |= {name for name in tree.files if name.startswith(folders)}
-    return names | {_partner(name) for name in names if name.endswith(".mhd")}
-
-
-def _partner(name: str) -> str:
-    """The file that holds the voxels of a MetaImage header."""
-    return str(PurePosixPath(name).with_suffix(".raw"))
+    headers = [PurePosixPath(name) for name in names if name.endswith(".mhd")]
+    return names | {str(path.with_suffix(end)) for path in headers for end in _VOXELS}
 
 
 def _named(cases: Sequence[PublishedCase]) -> tuple[PublishedCase, ...]:

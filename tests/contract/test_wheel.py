@@ -58,3 +58,22 @@ def test_an_installed_package_finds_and_trusts_its_bundles(
     own = sorted(path.parents[1].name for path in root.glob("bundles/*/configs/metadata.json"))
     inside = tmp_path / "differseg_med/_bundles"
     assert shown.splitlines() == [f"{name} {inside / name} True" for name in own]
+
+
+def test_an_installed_package_finds_its_datasets(wheel: Path, root: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    shown = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from differseg_med.data import list_datasets;"
+            "print(*(info.name for info in list_datasets()))",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.split() == sorted(path.stem for path in root.glob("configs/datasets/*.yaml"))
