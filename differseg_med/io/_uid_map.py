@@ -107,6 +107,10 @@ class UidMap:
         row = self._row("patient", "new, days", old, fresh)
         return Pseudonym(str(row[0]), int(row[1]))
 
+    def originals(self) -> dict[str, str]:
+        """What stands behind each pseudonym: a PatientID with its issuer, or a case's path."""
+        return dict(self._database.execute("SELECT new, old FROM patient"))
+
     def _row(self, table: str, columns: str, old: str, fresh: tuple[str | int, ...]) -> _Row:
         """The row of an old value; where there is none, the database decides whose is kept."""
         query = f"SELECT {columns} FROM {table} WHERE old = ?"

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from traps import CT, MR, PET, Stack, save
 
 from differseg_med.errors import OutputError, StudyError, UsageError
-from differseg_med.io import deidentify, read_study, to_volume
+from differseg_med.io import UidMap, deidentify, read_study, to_volume
 from differseg_med.modality import get_modality
 
 FLAT = {"shape": (8, 7, 4)}
@@ -216,6 +216,8 @@ def test_the_map_links_old_and_new_for_its_owner_alone(tmp_path: Path, uid_map: 
     assert {p.name for p in uid_map.parent.iterdir()} == {uid_map.name}
     pairs = dict(sqlite3.connect(uid_map).execute("SELECT old, new FROM uid"))
     assert done.series.items() <= pairs.items()
+    with UidMap(uid_map) as identities:
+        assert list(identities.originals().values()) == ["TRAP-1\\"]
     assert "TRAP-1" not in repr(done)
     assert traps.uid("A") not in repr(done)
 
