@@ -152,7 +152,8 @@ def settle(dataset: hd.base.SOPClass, series: Series, header: Dataset, content: 
         The key that further UIDs of the object can be derived from.
     """
     digest = hashlib.sha256(content)
-    for text in (__version__, hd.__version__, pydicom.__version__, series.uid):
+    versions = (__version__, hd.__version__, pydicom.__version__)
+    for text in (*versions, series.uid, *(instance.uid for instance in series.instances)):
         digest.update(f"\0{text}".encode())
     for tag in sorted(dataset.keys() & header.keys()):
         if header[tag].VR not in ("SQ", "UN") and dataset[tag].value == header[tag].value:

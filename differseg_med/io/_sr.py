@@ -158,10 +158,12 @@ def _build(
     description: str,
 ) -> sr.Comprehensive3DSR:
     header = first_header(series[reference])
-    content = repr((groups, shown.uid, segment, number, description, sorted(series)))
+    evidence = [*_evidence(series, reference), _identified_seg(shown)]
+    images = [str(image.SOPInstanceUID) for image in evidence]
+    content = repr((groups, images, segment, number, description))
     try:
         dataset = sr.Comprehensive3DSR(
-            evidence=[*_evidence(series, reference), _identified_seg(shown)],
+            evidence=evidence,
             content=_report(groups, shown, series, reference, segment)[0],
             series_instance_uid=generate_uid(prefix=None),
             series_number=number,

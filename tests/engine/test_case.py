@@ -197,14 +197,15 @@ def test_usage_errors_leave_nothing(nifti_study: Path, tmp_path: Path) -> None:
 
 
 def test_no_patient_data_gets_out(dicom_study: tuple[Path, Phantom], tmp_path: Path) -> None:
-    """Canaries in the identity tags turn up in the SEG, which needs them, and nowhere else."""
+    """Canaries in the identity tags turn up in DICOM, which needs them, and nowhere else."""
     study = tmp_path / "study"
     shutil.copytree(dicom_study[0], study)
     for path in study.rglob("*.dcm"):
         header = pydicom.dcmread(path)
         header.PatientName, header.PatientID, header.PatientBirthDate = CANARIES
         header.save_as(path)
-    folder = run(study, tmp_path / "out", formats=("nifti", "seg", "png")).folder
+    formats = ("nifti", "seg", "sr", "rtstruct", "json", "csv", "png")
+    folder = run(study, tmp_path / "out", formats=formats).folder
     for path in folder.iterdir():
         found = [c for c in CANARIES if c.encode() in path.read_bytes()]
         assert bool(found) == (path.suffix == ".dcm"), path.name

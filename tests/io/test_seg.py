@@ -116,6 +116,38 @@ def test_hand_worked_frame(tmp_path: Path) -> None:
     assert algorithm.AlgorithmVersion == "0.1.0"
 
 
+def test_the_same_mask_gives_the_same_bytes(tmp_path: Path) -> None:
+    """No clock and no chance: an archive that has the object already has this one."""
+    grid = make_grid()
+    series = write_reference(tmp_path / "ct", grid)
+    made = replace(INFO, parameters=(("weights_sha256", "ab" * 32),))
+    first = write_seg(make_mask(grid), series, tmp_path / "a.dcm", made)
+    assert write_seg(make_mask(grid), series, tmp_path / "b.dcm", made).read_bytes() == (
+        first.read_bytes()
+    )
+    ds = pydicom.dcmread(first)
+    algorithm = ds.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmParameters == f"weights_sha256={'ab' * 32}"
+    source = pydicom.dcmread(series.instances[0].source)
+    assert ds.ContentDate in (source.get("AcquisitionDate"), source.StudyDate)
+    uids = {ds.SOPInstanceUID}
+    moved = replace(series.instances[2], uid="1.2.3")
+    for mask, reference, info in (
+        (make_mask(grid, 1), series, made),
+        (make_mask(grid), series, INFO),
+        (make_mask(grid), replace(series, uid="1.2"), made),
+        (
+            make_mask(grid),
+            replace(series, instances=(*series.instances[:2], moved, *series.instances[3:])),
+            made,
+        ),
+    ):
+        other = pydicom.dcmread(write_seg(mask, reference, tmp_path / "c.dcm", info))
+        assert other.SOPInstanceUID not in uids
+        assert other.SegmentSequence[0].TrackingUID != ds.SegmentSequence[0].TrackingUID
+        uids.add(other.SOPInstanceUID)
+
+
 def test_an_empty_mask_is_a_result(tmp_path: Path) -> None:
     grid = make_grid()
     empty = Volume(np.zeros(SHAPE, np.uint8), grid)
