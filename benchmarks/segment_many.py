@@ -18,21 +18,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from differseg_med.engine import tune_process
 
-from differseg_med.bundle import BundlePredictor, find_bundle, load_predictor
-from differseg_med.engine import (
+tune_process()  # before torch is imported
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from differseg_med.bundle import BundlePredictor, find_bundle, load_predictor  # noqa: E402
+from differseg_med.engine import (  # noqa: E402
     BatchOptions,
     BatchSetup,
     CaseOptions,
     StudySource,
     segment_cases,
-    tune_process,
 )
-from differseg_med.geometry import Grid, Volume
-from differseg_med.io import StudyInfo, write_series
-from differseg_med.networks import DifferSeg
+from differseg_med.geometry import Grid, Volume  # noqa: E402
+from differseg_med.io import StudyInfo, write_series  # noqa: E402
+from differseg_med.networks import DifferSeg  # noqa: E402
 
 PLANE = {"ct": (256, 1.5), "pet": (96, 4.0)}
 SLICES = 60
@@ -74,7 +77,6 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=96)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    tune_process()
     torch.set_num_threads(options.threads)
     predictor = load(options.size, options.window, options.device)
     best: dict[str, float] = {}

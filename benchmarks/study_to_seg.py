@@ -18,14 +18,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
+from differseg_med.engine import tune_process
 
-from differseg_med.bundle import BundlePredictor, find_bundle, load_predictor
-from differseg_med.engine import CaseOptions, segment_case, tune_process
-from differseg_med.geometry import Grid, Volume
-from differseg_med.io import StudyInfo, write_series
-from differseg_med.networks import DifferSeg
+tune_process()  # before torch is imported
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from differseg_med.bundle import BundlePredictor, find_bundle, load_predictor  # noqa: E402
+from differseg_med.engine import CaseOptions, segment_case  # noqa: E402
+from differseg_med.geometry import Grid, Volume  # noqa: E402
+from differseg_med.io import StudyInfo, write_series  # noqa: E402
+from differseg_med.networks import DifferSeg  # noqa: E402
 
 PLANE = {"ct": (512, 0.98), "pet": (168, 4.07)}
 THICKNESS_MM = 3.0
@@ -112,7 +116,6 @@ def main() -> None:
     parser.add_argument("--reference", default="pet")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
-    tune_process()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)

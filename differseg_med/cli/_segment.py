@@ -44,9 +44,8 @@ Out = Annotated[Path, typer.Option(help="Folder for results; each case gets a fo
 Formats = Annotated[
     str | None,
     typer.Option(
-        help="Of nifti, probability, seg, sr, rtstruct, json, csv, png, explain, html, separated by "
-        "commas. "
-        "Default: nifti, and seg where the study is DICOM."
+        help="Of nifti, probability, seg, sr, rtstruct, json, csv, png, explain, html, separated "
+        "by commas. Default: nifti, and seg where the study is DICOM."
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights to use instead of the bundle's own.")]
