@@ -27,7 +27,7 @@ from differseg_med.engine import (
 from differseg_med.geometry import Grid, Volume
 from differseg_med.io import StudyInfo, write_nifti, write_series
 
-FORMATS = ("nifti",)
+FORMATS = None  # NIfTI, and DICOM SEG of DICOM studies
 NO_MEMORY, CRASH, INTERRUPT = 13.0, 14.0, 15.0
 """Highest PET values that make the predictor fail in different ways."""
 
