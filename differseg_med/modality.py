@@ -46,6 +46,7 @@ class Modality:
         channels: number of input channels.
         typical: range that an image's largest value lies in, in `unit`, where values in another
             unit can be told by it.
+        bits: most bits that a pixel of a picture may have; deeper pictures are refused.
     """
 
     name: str
@@ -56,14 +57,15 @@ class Modality:
     background: float = 0.0
     channels: int = 1
     typical: tuple[float, float] | None = None
+    bits: int = 8
 
 
-_MR = Intensity("percentile", 0.0, 99.5)
+_OWN_RANGE = Intensity("percentile", 0.0, 99.5)
 _BYTE = Intensity("window", 0.0, 255.0)
 
 
 def _mr(name: str, title: str) -> Modality:
-    return Modality(name, title, "MR", "1", _MR)
+    return Modality(name, title, "MR", "1", _OWN_RANGE)
 
 
 MODALITIES: dict[str, Modality] = {
@@ -92,6 +94,10 @@ MODALITIES: dict[str, Modality] = {
         _mr("mr_lge", "MR late gadolinium enhancement"),
         Modality("rgb", "colour picture", None, "1", _BYTE, channels=3),
         Modality("gray", "grey picture", None, "1", _BYTE),
+        # datasets share no unit: from 0 (not measured) to the 99.5 percentile of the picture itself
+        Modality("depth", "depth map", None, "1", _OWN_RANGE, bits=16),
+        Modality("thermal", "thermal picture", None, "1", _BYTE),
+        Modality("flow", "optical flow drawn in colours", None, "1", _BYTE, channels=3),
         Modality("us", "ultrasound picture", "US", "1", _BYTE),
         Modality("oct", "optical coherence tomography", "OPT", "1", _BYTE),
     )

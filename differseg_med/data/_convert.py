@@ -146,8 +146,7 @@ def _label(
         except DifferSegError as error:
             raise _at(error, "label", file) from error
         counts.update(count_values(stored.array))
-        unit = 255 if io.is_image(file.path) else 1
-        same = _stays(file) and bool((stored.array == parts[-1] * np.float32(unit)).all())
+        same = _stays(file) and _trains_as(stored, parts[-1], file.path)
     mask = parts[0] if len(parts) == 1 else np.maximum.reduce(parts)
     foreground = int((mask == 1).sum())
     facts = {
@@ -157,6 +156,14 @@ def _label(
         "foreground_ml": foreground * grid.voxel_volume / 1000,
     }
     return Volume(mask, grid), facts, same and len(parts) == 1
+
+
+def _trains_as(stored: Volume, mask: MaskArray, path: Path) -> bool:
+    """Whether training, which reads a palette's colours and not its indices, sees this mask."""
+    if not io.is_image(path):
+        return bool((stored.array == mask).all())
+    whole = mask * np.float32(255)
+    return bool((stored.array == whole).all() and (io.read_image(path)[0].array == whole).all())
 
 
 def _write_label(mask: Volume, file: SourceFile, folder: Path) -> str:

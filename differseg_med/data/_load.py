@@ -148,7 +148,7 @@ class LoadImageModalitiesd(Transform):
         """One volume per channel, in the modality's unit."""
         try:
             if is_image(path):
-                volumes = read_image(path, modality.channels, modality.name)
+                volumes = read_image(path, modality.channels, modality.name, bits=modality.bits)
             else:
                 volumes = (read_nifti(path, modality),)
         except StudyError as error:

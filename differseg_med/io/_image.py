@@ -22,6 +22,9 @@ PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 _MODES = {1: "L", 3: "RGB"}
 _READ_AS_8_BIT = {"1", "L", "LA", "P", "RGB", "RGBA"}
+_READ_AS_16_BIT = {"I", "I;16", "I;16B"}
+_GREY_ENOUGH = 16
+"""Colours of a map of measurements may differ by this much: JPEG makes small ones."""
 
 
 def is_image(path: str | Path) -> bool:
@@ -34,6 +37,7 @@ def read_image(
     channels: int = 1,
     modality: str | None = None,
     *,
+    bits: int = 8,
     max_voxels: int = MAX_VOXELS,
 ) -> tuple[Volume, ...]:
     """Read a picture as one volume per channel, each of shape (columns, rows, 1).
@@ -46,11 +50,13 @@ def read_image(
         path: the file.
         channels: 1 or 3.
         modality: name of the modality, recorded on the volumes.
+        bits: 16 for a map of measurements such as depth: it may have 8 or 16 bits, its values are
+            kept, and one that is drawn in colours is refused.
         max_voxels: largest number of pixels that is accepted.
 
     Raises:
-        StudyError: ``E_CORRUPT``, ``E_SIZE``, ``E_UNSUPPORTED`` (more than 8 bits) or
-            ``E_CHANNELS``.
+        StudyError: ``E_CORRUPT``, ``E_SIZE``, ``E_UNSUPPORTED`` (more bits, or a map in colours)
+            or ``E_CHANNELS``.
     """
     if channels not in _MODES:
         raise StudyError("E_CHANNELS", f"a picture gives 1 or 3 channels, {channels} were expected")
@@ -58,16 +64,28 @@ def read_image(
     try:
         with Image.open(path) as image:
             check_voxels((*image.size, 1), max_voxels)
-            if image.mode not in _READ_AS_8_BIT:
-                raise StudyError(
-                    "E_UNSUPPORTED", f"{name} stores pixels as {image.mode}, 8 bits were expected"
-                )
-            pixels = np.asarray(image.convert(_MODES[channels]), dtype=np.float32)
+            pixels = _pixels(image, channels, bits, name)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise StudyError("E_CORRUPT", f"{name} cannot be read as a picture") from error
     planes = pixels.reshape(*pixels.shape[:2], channels).transpose(2, 1, 0)
     grid = Grid((*planes.shape[1:], 1), PICTURE_AFFINE)
     return tuple(Volume(np.asfortranarray(p)[..., None], grid, modality) for p in planes)
+
+
+def _pixels(image: Image.Image, channels: int, bits: int, name: str) -> npt.NDArray[np.float32]:
+    """Values with axes (row, column) or (row, column, channel)."""
+    if bits == 16 and channels == 1 and image.mode in _READ_AS_16_BIT:
+        return np.asarray(image, dtype=np.float32)
+    if image.mode not in _READ_AS_8_BIT:
+        expected = "8 bits were" if bits == 8 else "8 or 16 bits were"
+        raise StudyError(
+            "E_UNSUPPORTED", f"{name} stores pixels as {image.mode}, {expected} expected"
+        )
+    if bits == 16 and image.mode in {"P", "RGB", "RGBA"}:
+        planes = np.asarray(image.convert("RGB"), dtype=np.int16)
+        if np.ptp(planes, axis=-1).max(initial=0) > _GREY_ENOUGH:
+            raise StudyError("E_UNSUPPORTED", f"{name} is drawn in colours, values were expected")
+    return np.asarray(image.convert(_MODES[channels]), dtype=np.float32)
 
 
 def write_image_mask(mask: npt.NDArray[np.uint8], path: str | Path) -> Path:

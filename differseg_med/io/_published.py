@@ -48,7 +48,7 @@ def read_published_image(
 
         return (read_meta_image(path, modality),)
     if is_image(path) and modality is not None:
-        return read_image(path, modality.channels, modality.name)
+        return read_image(path, modality.channels, modality.name, bits=modality.bits)
     raise StudyError("E_UNSUPPORTED", f"files that end in {path.suffix or 'nothing'} are not read")
 
 

@@ -69,3 +69,16 @@ def test_endings() -> None:
     assert is_image("a.JPG")
     assert is_image("a.png")
     assert not is_image("a.nii.gz")
+
+
+def test_a_map_of_measurements_keeps_its_16_bits_and_takes_no_colours(tmp_path: Path) -> None:
+    deep = PIXELS[..., 0].astype(np.uint16) * 250
+    (plane,) = read_image(save(tmp_path / "deep.png", deep), 1, "depth", bits=16)
+    np.testing.assert_array_equal(plane.array[:, :, 0].T, deep)
+    (plane,) = read_image(save(tmp_path / "flat.png", PIXELS[..., 0]), 1, "depth", bits=16)
+    np.testing.assert_array_equal(plane.array[:, :, 0].T, PIXELS[..., 0])
+    with pytest.raises(StudyError, match=r"E_UNSUPPORTED: hot\.png is drawn in colours"):
+        read_image(save(tmp_path / "hot.png", PIXELS), 1, "depth", bits=16)
+    real = PIXELS[..., 0].astype(np.float32)
+    with pytest.raises(StudyError, match="stores pixels as F, 8 or 16 bits were expected"):
+        read_image(save(tmp_path / "real.tif", real), 1, "depth", bits=16)
