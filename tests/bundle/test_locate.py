@@ -63,6 +63,7 @@ def test_metadata_becomes_info(bundles: Path) -> None:
         reference="pet",
         spatial_dims=3,
         spacing=(4.0, 4.0, 4.0),
+        view=None,
         min_overlap={"ct": 0.3},
         weights=root.resolve() / "models/model.pt",
         trusted=False,

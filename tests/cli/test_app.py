@@ -13,10 +13,11 @@ from pathlib import Path
 
 import nibabel as nib
 import pytest
+import typer
 
 from differseg_med import __version__, bundle
 from differseg_med._codes import CODES
-from differseg_med.cli._app import run
+from differseg_med.cli._app import app, run
 from differseg_med.data.phantom import Phantom
 from differseg_med.engine import CaseResult
 
@@ -166,12 +167,23 @@ def test_demo_says_where_things_are_and_how_well_it_did(
     assert calls == [(tmp_path, None), (Path("out/demo"), Path("s"))]
 
 
+def test_a_bundle_that_could_run_code_is_refused(
+    cli: Command, use: list[str], tiny_bundle: Path, nifti_study: Path, tmp_path: Path
+) -> None:
+    foreign = shutil.copytree(tiny_bundle, tmp_path / "foreign")
+    with (foreign / "configs/inference.yaml").open("a") as config:
+        config.write("more: $print(1)\n")
+    failed = cli("segment", nifti_study, "--out", tmp_path / "out", "--bundle", foreign)
+    assert (failed.status, failed.out) == (2, "")
+    assert one_line(failed.err, "E_TRUST")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [
         (["--bundle", "sts_petctmr", "--weights", "nowhere.pt"], 2, "E_PATH"),
         (["--bundle", "unheard-of"], 2, "E_BUNDLE"),
-        (["--bundle", "tiny"], 2, "E_TRUST"),
         (["--bundle", "tiny", "--trust-bundle", "--formats", "xls"], 2, "E_OPTION"),
         (["--bundle", "tiny", "--trust-bundle", "--formats", "seg"], 2, "E_OPTION"),
         (["--bundle", "tiny", "--trust-bundle", "--device", "toaster"], 2, "E_OPTION"),
@@ -237,9 +249,9 @@ def test_an_interrupt_ends_with_130(cli: Command, monkeypatch: pytest.MonkeyPatc
 
 
 def test_remedies_name_only_options_and_commands_that_exist(cli: Command) -> None:
-    commands = ("inspect", "segment", "prepare", "demo", "bundles", "explain")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     known = set(re.findall(r"--[a-z-]+", "".join(cli(name, "--help").out for name in commands)))
-    known |= {"--dataset_dir"}  # an option of `python -m monai.bundle run`
+    known |= {"--dataset_dir", "--scale"}  # options of `python -m monai.bundle run`
     for code in CODES.values():
         named = set(re.findall(r"--[a-z_-]+", code.cause + code.remedy))
         assert named <= known, f"{code.name} names {named - known}"
