@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from differseg_med.data._community import COMMUNITY_METRICS, Peer
     from differseg_med.data._convert import convert_case, signature
     from differseg_med.data._datalist import find_cases, load_datalist
     from differseg_med.data._dataset_page import datasets_page
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from differseg_med.data._targets import Target
 
 __all__ = [
+    "COMMUNITY_METRICS",
     "IGNORED",
     "MIN_OVERLAP",
     "CropMargins",
@@ -38,6 +40,7 @@ __all__ = [
     "LabelRule",
     "Layout",
     "LoadImageModalitiesd",
+    "Peer",
     "Published",
     "PublishedCase",
     "SaveImageMaskd",
@@ -72,6 +75,8 @@ _LAZY = {
     "find_cases": "_datalist",
     "load_datalist": "_datalist",
     "datasets_page": "_dataset_page",
+    "COMMUNITY_METRICS": "_community",
+    "Peer": "_community",
     "DatasetInfo": "_datasets",
     "Layout": "_datasets",
     "find_dataset": "_datasets",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from differseg_med.data._community import COMMUNITY_METRICS, Peer
 from differseg_med.data._datasets import DatasetInfo, Layout, list_datasets
 from differseg_med.data._targets import Target
 
@@ -18,6 +19,15 @@ this page: [how to prepare a dataset](../how-to/prepare-a-dataset.md).
 
 This page is made from `configs/datasets/` by `make bundles`; do not edit it by hand.
 
+"""
+
+_NATURAL = """
+## Natural pictures by task
+
+Sets that are not medical, on which the method's authors and their peers compare themselves. The
+reader of each is tested on a copy that the tests make up in the published folders and names; no
+such set was read, trained on or measured here. What others report stands below with its source and
+was not repeated.
 """
 
 
@@ -43,7 +53,26 @@ def datasets_page(datasets: Iterable[DatasetInfo] | None = None) -> str:
         )
         parts.append(f"| {' | '.join(cells)} |\n")
     parts.append("\nStreams in brackets may be absent; the first target is the default.\n")
+    parts += _areas([info for info in listed if info.area])
     return "".join(parts) + "".join(_section(info) for info in listed)
+
+
+def _areas(natural: list[DatasetInfo]) -> list[str]:
+    """Natural pictures by task, each with what was and what was not done with it here."""
+    parts = [_NATURAL] if natural else []
+    for area in sorted({info.area for info in natural}):
+        parts.append(
+            f"\n### {area}\n\n| name | reader | bundle | trained here | figure | in the paper |\n"
+        )
+        parts.append("|-|-|-|-|-|-|\n")
+        for info in natural:
+            if info.area == area:
+                tested = f"tested on made-up copies: {', '.join(x.name for x in info.layouts)}"
+                bundles = ", ".join(f"`{task}`" for task in info.tasks) or "none"
+                link = f"[`{info.name}`](#{info.name})"
+                cells = (link, tested, bundles, "no", "none", info.confidence)
+                parts.append(f"| {' | '.join(cells)} |\n")
+    return parts
 
 
 def _stream(info: DatasetInfo, name: str) -> str:
@@ -61,12 +90,33 @@ def _section(info: DatasetInfo) -> str:
         *(f"- Target `{t.name}`: {t.title} ({_classes(info, t.name)})" for t in _targets(info)),
         *(f"- Layout {layout.name}: {_layout(layout)}" for layout in info.layouts),
     ]
+    if info.metrics:
+        titles = "; ".join(COMMUNITY_METRICS[key] for key in info.metrics)
+        lines.append(f"- Figures of the community: {titles}")
+    lines += [
+        f"- Reported for {peer.name}: {_figures(peer)} ({peer.source})" for peer in info.peers
+    ]
+    if info.patients == "none":
+        lines.append(f"- Kept together: {_kept_together(info)}.")
     if info.patients == "unknown":
         lines.append("- Patients are not published: an image counts as a patient.")
     if info.notes:
         lines.append(f"- {info.notes.strip()}")
     lines += [f"- Not verified: {text}" for text in info.uncertain]
     return "\n".join(lines) + "\n"
+
+
+def _figures(peer: Peer) -> str:
+    return ", ".join(f"{COMMUNITY_METRICS[key]} {value:g}" for key, value in peer.values.items())
+
+
+def _kept_together(info: DatasetInfo) -> str:
+    """What stands for a patient where there is none: a whole clip, or one picture."""
+    return "all frames of a clip" if _has_clips(info) else "nothing, each picture stands alone"
+
+
+def _has_clips(info: DatasetInfo) -> bool:
+    return any(layout.patient != layout.case for layout in info.layouts)
 
 
 def _source(source: str) -> str:
@@ -88,14 +138,29 @@ def _classes(info: DatasetInfo, name: str) -> str:
 
 def _split(info: DatasetInfo) -> str:
     shares = "/".join(f"{share * 100:g}" for share in info.split.shares)
-    drawn = f"drawn by patient, {shares} %"
+    drawn = f"drawn by {_unit(info)}, {shares} %"
+    if info.split.shares == (0.0, 0.0, 1.0):
+        drawn = "tested"
     if info.split.lists:
         names = ", ".join(f"`{entry['path']}`" for entry in info.split.lists.values())
         return f"published lists {names}"
     if info.split.sections:
-        fixed = ", ".join(f"`{value}` is {part}" for value, part in info.split.sections.items())
-        return f"by folder or name ({fixed}); what is left open is {drawn}"
+        return f"by folder or name ({_fixed(info)}); what is left open is {drawn}"
     return drawn
+
+
+def _unit(info: DatasetInfo) -> str:
+    if info.patients == "none":
+        return "clip" if _has_clips(info) else "picture"
+    return "patient"
+
+
+def _fixed(info: DatasetInfo) -> str:
+    """Values that decide, by the part that they stand for."""
+    by_part: dict[str, list[str]] = {}
+    for value, part in info.split.sections.items():
+        by_part.setdefault(part, []).append(f"`{value}`")
+    return "; ".join(f"{part}: {', '.join(values)}" for part, values in by_part.items())
 
 
 def _layout(layout: Layout) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from differseg_med.data._community import Peer, parse_metrics, parse_peers
 from differseg_med.data._patterns import PathPattern
 from differseg_med.data._targets import Classes, Target, parse_classes, parse_targets
 from differseg_med.errors import BundleError, UsageError
@@ -44,8 +45,13 @@ _KEYS = {
     "layouts": dict,
     "split": dict,
     "patients": str,
+    "area": str,
+    "metrics": list,
+    "peers": list,
 }
 _OPTIONAL = {"notes", "uncertain", "required", "own_grids", "min_overlap", "classes", "patients"}
+_OPTIONAL |= {"area", "metrics", "peers"}
+_PATIENTS = ("published", "unknown", "none")
 _LAYOUT_OPTIONAL = {"where", "classes", "join", "label_optional", "patient_table"}
 _LAYOUT_KEYS = {"files", "label", "case", "patient"} | _LAYOUT_OPTIONAL
 _FILE_KEYS = {"path", "channel"}
@@ -128,6 +134,12 @@ class Split:
     lists: Mapping[str, Mapping[str, str]]
     shares: tuple[float, float, float]
 
+    def promised(self, layout: Layout) -> set[str]:
+        """Parts that a source in this layout should have, by lists or by names that it may hold."""
+        allowed = re.compile(layout.where.get(self.by or "", "[^/]+"))
+        named = {part for value, part in self.sections.items() if allowed.fullmatch(value)}
+        return named | set(self.lists)
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -153,7 +165,11 @@ class DatasetInfo:
         targets: binary targets by name; the first is the default.
         layouts: ways in which it is published.
         split: which cases train, validate and test.
-        patients: ``published``, or ``unknown`` where an image stands for a patient.
+        patients: ``published``; ``unknown`` where an image stands for a patient; ``none`` where
+            nobody is a patient, and what stands for one is an image or all frames of a video.
+        area: for pictures of no patients, the task in the words of its community.
+        metrics: figures that the community states, keys of `COMMUNITY_METRICS`.
+        peers: what other methods are reported to reach.
     """
 
     name: str
@@ -176,6 +192,9 @@ class DatasetInfo:
     layouts: tuple[Layout, ...]
     split: Split
     patients: str
+    area: str = ""
+    metrics: tuple[str, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
     def target(self, name: str | None = None) -> Target:
         """A target by name, the first where no name is given.
@@ -284,7 +303,10 @@ def _dataset(content: dict[str, Any], stem: str) -> DatasetInfo:
         targets=targets,
         layouts=layouts,
         split=_split(content["split"]),
-        patients=_one_of(content.get("patients", "published"), ("published", "unknown")),
+        patients=_one_of(content.get("patients", "published"), _PATIENTS),
+        area=content.get("area", ""),
+        metrics=parse_metrics(content.get("metrics", ())),
+        peers=parse_peers(content.get("peers", ())),
     )
 
 

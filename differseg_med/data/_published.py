@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +64,7 @@ class Published:
     Attributes:
         layout: the layout that fits.
         root: folder below the source that the layout starts in, "" for the source itself.
-        cases: in order of name.
+        cases: in order of name, numbers by size.
         unmatched: files that belong to no case, relative to the source.
         patients_known: whether patients are published, in names or in a table.
     """
@@ -112,7 +113,7 @@ def read_published(
     cases = _named(reader.cases())
     used = set().union(*(_used(case, tree) for case in cases)) if cases else set()
     unmatched = tuple(name for name in tree.files if name not in used)
-    told = dataset.patients == "published" or bool(reader.patients)
+    told = dataset.patients != "unknown" or bool(reader.patients)
     return Published(best, root, cases, unmatched, told)
 
 
@@ -206,6 +207,8 @@ class _Reader:
             group = "unlabelled"
         files = {name: many[0] for name, many in found.items() if many}
         problem = self._problem(case, values, found, label, group)
+        if problem is not None and self._lost_its_part(values):
+            group = "unlabelled"  # it is refused, and must not make others be divided anew
         patient = self.patients.get(key, fill(self.layout.patient, values))
         return PublishedCase(case, patient, group, files, tuple(label), problem)
 
@@ -214,6 +217,12 @@ class _Reader:
         if split.lists:
             return self.lists.get(key, "unlabelled")
         return split.sections.get(values.get(split.by or "", ""), "pool")
+
+    def _lost_its_part(self, values: Mapping[str, str]) -> bool:
+        """Whether only a file that is not there would tell whether the case trains or tests."""
+        by = self.dataset.split.by
+        first = self.layout.files[self.dataset.reference][0]
+        return by is not None and by in first.path.names and by not in values
 
     def _problem(
         self,
@@ -293,4 +302,10 @@ def _named(cases: Sequence[PublishedCase]) -> tuple[PublishedCase, ...]:
             digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:8]
             name = f"{name[: _LONGEST_NAME - 9]}-{digest}"
         named.append(replace(case, case=name))
-    return tuple(sorted(named, key=lambda case: case.case))
+    return tuple(sorted(named, key=lambda case: _in_order(case.case)))
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sorts frame 2 before frame 10, and frames of a video in the order that they were taken in."""
+    parts = re.findall(r"(\d+)|(\D+)", name)
+    return [(int(number or 0), text) for number, text in parts]

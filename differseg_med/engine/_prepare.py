@@ -209,7 +209,7 @@ def _sections(info: DatasetInfo, found: Published, seed: int) -> dict[str, str]:
         rest = shares["training"] + shares["validation"]
         part = {"training": shares["training"] / rest, "validation": shares["validation"] / rest}
         section.update(split_patients(groups["training"], part, seed))
-    declared = {*info.split.sections.values(), *info.split.lists}
+    declared = info.split.promised(found.layout)
     wanted = {name for name in _SECTIONS if shares[name] > 0 and groups["pool"]}
     if "training" in declared:
         wanted |= {"training", "validation"} | (declared & set(_SECTIONS))

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import yaml
 from image_files import SHAPE, make_image, make_label, write_any
-from layouts import EXAMPLES, make_dataset
+from layouts import EXAMPLES as MEDICAL
+from layouts import make_dataset
+from natural_layouts import NATURAL
 
 from differseg_med import io
 from differseg_med.data import (
@@ -25,6 +27,7 @@ from differseg_med.engine import prepare_dataset
 from differseg_med.errors import BundleError
 from differseg_med.modality import get_modalities
 
+EXAMPLES = {**MEDICAL, **NATURAL}
 NAMES = [info.name for info in list_datasets()]
 SECTIONS = ("training", "validation", "test")
 
@@ -37,7 +40,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory):
     def prepare(name: str):
         if name not in made:
             root = tmp_path_factory.mktemp(name)
-            make_dataset(name, root / "source")
+            make_dataset(name, root / "source", EXAMPLES[name])
             result = prepare_dataset(name, root / "source", root / "out", workers=2)
             made[name] = (result, root / "source", root / "out")
         return made[name]
@@ -54,7 +57,7 @@ def _sections(out: Path) -> dict[str, list[str]]:
     return {name: [entry["case"] for entry in content[name]] for name in SECTIONS}
 
 
-def test_every_dataset_has_a_copy_and_every_medical_one_is_declared() -> None:
+def test_every_dataset_has_a_copy_and_every_copy_a_declaration() -> None:
     assert set(NAMES) == set(EXAMPLES)
 
 
@@ -179,7 +182,7 @@ def test_fingerprint_says_what_a_plan_needs(name: str, prepared) -> None:
 def test_bad_cases_are_named_and_stop_no_other(name: str, tmp_path: Path) -> None:
     """A missing file, a label of other values, a label of another size, a file that is cut off."""
     example, info = EXAMPLES[name], find_dataset(name)
-    cases = make_dataset(name, tmp_path / "source")
+    cases = make_dataset(name, tmp_path / "source", example)
     bad, reference = cases[-4:], info.reference
     _remove(bad[0][reference])
     value = 1 if example.values == (255,) and info.dims == 2 else 77

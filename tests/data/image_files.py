@@ -68,7 +68,8 @@ def write_picture(path: Path, plane: np.ndarray, stream: str) -> None:
         Image.fromarray(plane.T.astype(np.uint8)).save(path, quality=100)
         return
     gray = (plane.T // 8).astype(np.uint8)
-    colours = np.stack([gray, gray // 2, 255 - gray], axis=-1) if stream == "rgb" else gray
+    colours = np.stack([gray, gray // 2, 255 - gray], axis=-1)
+    colours = colours if stream in {"rgb", "flow"} else gray
     Image.fromarray(colours).save(path, quality=100, subsampling=0)
 
 
