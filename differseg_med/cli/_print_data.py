@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from differseg_med.cli._print import dump, line, note, table
@@ -37,6 +38,9 @@ def datasets(infos: Iterable[DatasetInfo], *, as_json: bool) -> None:
                     "licence": info.licence,
                     "source": info.source,
                     "confidence": info.confidence,
+                    "area": info.area,
+                    "metrics": list(info.metrics),
+                    "peers": [asdict(peer) for peer in info.peers],
                 }
             )
             continue

@@ -48,7 +48,8 @@ class PreparedDataset:
         dataset: its name.
         target: what is foreground.
         layout: the layout that its source had.
-        out: folder with ``datalist.json``, ``fingerprint.json`` and ``prepared.json``.
+        out: folder with ``datalist.json``, ``fingerprint.json``, ``prepared.json`` and, where files
+            belong to no case, ``unmatched.txt``.
         sections: number of cases by section.
         refused: error by case.
         findings: what is worth knowing.
@@ -131,6 +132,7 @@ def prepare_dataset(
     _write(folder / "datalist.json", content)
     _write(folder / "fingerprint.json", print_)
     _write(folder / "prepared.json", _provenance(result, found, Path(source), seed, folds))
+    _write_unmatched(folder / "unmatched.txt", found.unmatched)
     return result
 
 
@@ -374,6 +376,16 @@ def _files(found: Published) -> Iterator[tuple[str, int]]:
         for file in (*case.files.values(), *case.label):
             inner = sorted(file.path.rglob("*")) if file.path.is_dir() else [file.path]
             yield file.relative, sum(path.stat().st_size for path in inner)
+
+
+def _write_unmatched(path: Path, names: Sequence[str]) -> None:
+    """Name every file that belongs to no case; without one there is no list."""
+    try:
+        path.unlink(missing_ok=True)
+        if names:
+            path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    except OSError as error:
+        raise OutputError("E_WRITE", f"{path.name}: {error.strerror}") from error
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

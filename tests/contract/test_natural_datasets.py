@@ -121,6 +121,24 @@ def test_pairs_are_made_by_name_and_never_by_order(tmp_path: Path) -> None:
     assert f"rgb at SIP/RGB/1{files[2]['rgb'].stem}.jpg" in told
 
 
+def test_every_file_without_a_partner_is_named(tmp_path: Path) -> None:
+    files = make_dataset("istd", tmp_path / "source", NATURAL["istd"])
+    others = [f"ISTD_Dataset/train/train_C/{case['rgb'].name}" for case in files[:6]] * 5
+    for number, name in enumerate(others):
+        path = tmp_path / "source" / name.replace(".png", f"_{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    result, _, _ = _prepare("istd", tmp_path)
+    assert [finding.code for finding in result.findings] == ["W_UNMATCHED"]
+    listed = (tmp_path / "out/unmatched.txt").read_text("utf-8").splitlines()
+    assert len(listed) == 30
+    assert all(name.startswith("ISTD_Dataset/train/train_C/") for name in listed)
+    for name in listed:
+        (tmp_path / "source" / name).unlink()
+    _prepare("istd", tmp_path)
+    assert not (tmp_path / "out/unmatched.txt").exists()
+
+
 def test_missing_depth_is_refused_where_measured_and_absent_where_estimated(tmp_path: Path) -> None:
     for name in ("nju2k", "cod10k"):
         files = make_dataset(name, tmp_path / name / "source", NATURAL[name])
