@@ -102,6 +102,8 @@ def test_other_published_folders(
     for number, part in enumerate(parts):
         files = {"rgb": rgb.format(part, number), "label": label.format(part, number)}
         _write(tmp_path / "source", files, number)
+    if name == "davis_2016":  # a clip of another year of the challenge
+        _write(tmp_path / "source", {"rgb": "JPEGImages/480p/gold-fish/00000.jpg"}, 9)
     result, cases, content = _prepare(name, tmp_path)
     assert (result.layout, result.refused) == (layout, {})
     assert [len(cases[part]) for part in SECTIONS] == [1, 1, 1, 0]
