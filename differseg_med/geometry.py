@@ -24,6 +24,7 @@ __all__ = [
     "Volume",
     "centroid_mm",
     "covered_fraction",
+    "foreground_box",
     "lps_ras",
     "work_grid",
 ]
@@ -181,7 +182,20 @@ def covered_fraction(reference: Grid, other: Grid, samples: int = 24) -> float:
 
 def centroid_mm(volume: Volume) -> Point | None:
     """Centre of mass of a mask in RAS millimetres, None for an empty mask."""
-    index = np.argwhere(volume.array > 0)
-    if len(index) == 0:
+    foreground = volume.array > 0
+    counts = _counts(foreground)
+    if not counts[0].any():
         return None
-    return volume.grid.to_world(index.mean(axis=0))
+    return volume.grid.to_world([np.average(np.arange(len(n)), weights=n) for n in counts])
+
+
+def foreground_box(foreground: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box that holds every foreground voxel; empty slices where there is none."""
+    edges = [np.flatnonzero(n)[[0, -1]] if n.any() else (0, -1) for n in _counts(foreground)]
+    return tuple(slice(int(first), int(last) + 1) for first, last in edges)
+
+
+def _counts(foreground: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
+    """Foreground voxels of every plane across each axis; listing voxels would take gigabytes."""
+    flat = foreground.sum(axis=2, dtype=np.int64)
+    return [flat.sum(axis=1), flat.sum(axis=0), foreground.sum(axis=(0, 1), dtype=np.int64)]

@@ -13,6 +13,7 @@ from differseg_med.geometry import (
     Volume,
     centroid_mm,
     covered_fraction,
+    foreground_box,
     lps_ras,
     work_grid,
 )
@@ -115,3 +116,23 @@ def test_centroid_of_a_mask() -> None:
     assert centroid_mm(Volume(mask, grid())) is None
     mask[1, 2, 3] = 1
     np.testing.assert_allclose(centroid_mm(Volume(mask, grid())), [8, 14, -18])
+
+
+def test_centroid_and_box_are_those_of_the_listed_voxels() -> None:
+    rng = np.random.default_rng(0)
+    grid = Grid((7, 5, 6), np.array([[0, 2, 0, 3], [1, 0, 0, -4], [0, 0, 3, 5], [0, 0, 0, 1.0]]))
+    for share in (0.02, 0.5, 1.0):
+        array = (rng.random(grid.shape) < share).astype(np.uint8)
+        index = np.argwhere(array)
+        centroid = centroid_mm(Volume(array, grid))
+        assert centroid is not None
+        np.testing.assert_allclose(centroid, grid.to_world(index.mean(axis=0)), atol=1e-12)
+        box = foreground_box(array > 0)
+        assert [edge.start for edge in box] == index.min(axis=0).tolist()
+        assert [edge.stop for edge in box] == (index.max(axis=0) + 1).tolist()
+
+
+def test_nothing_has_no_centroid_and_an_empty_box() -> None:
+    nothing = np.zeros((3, 4, 5), dtype=np.uint8)
+    assert centroid_mm(Volume(nothing, Grid(nothing.shape, np.eye(4)))) is None
+    assert nothing[foreground_box(nothing > 0)].size == 0

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from differseg_med.data import Stack
 from differseg_med.errors import ModelError, StudyError
-from differseg_med.geometry import Grid, Volume, centroid_mm
+from differseg_med.geometry import Grid, Volume, centroid_mm, foreground_box
 from differseg_med.io import resample
 from differseg_med.modality import get_modalities
 
@@ -144,7 +144,8 @@ def measure(mask: Volume) -> dict[str, object]:
     foreground = mask.array > 0
     voxels = int(foreground.sum())
     center = centroid_mm(mask)
-    _, components = ndimage.label(foreground, structure=np.ones((3, 3, 3)))
+    box = foreground[foreground_box(foreground)]
+    _, components = ndimage.label(box, structure=np.ones((3, 3, 3)))
     return {
         "voxels": voxels,
         "volume_ml": voxels * mask.grid.voxel_volume / 1000.0,
