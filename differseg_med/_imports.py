@@ -1,13 +1,16 @@
-"""Heavy and optional imports happen at use, through `require`."""
+"""Heavy and optional imports happen at use: `require` for extras, `lazy` for our own packages."""
 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 from differseg_med.errors import UsageError
 
-__all__ = ["require"]
+__all__ = ["lazy", "require"]
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -33,3 +36,24 @@ def require(module: str, *, extra: str) -> ModuleType:
             f"the Python package {module.split('.')[0]!r} is needed here and is not installed",
             f'Install it with: pip install "differseg-med[{extra}]".',
         ) from error
+
+
+def lazy(
+    package: str, public: Sequence[str], homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The ``__getattr__`` and ``__dir__`` of a package whose names are imported at first use.
+
+    Args:
+        package: its ``__name__``.
+        public: its ``__all__``.
+        homes: private module, relative to the package, by public name.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get, lambda: list(public)

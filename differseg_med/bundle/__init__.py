@@ -6,9 +6,9 @@ listing bundles or a study never pays for torch or MONAI.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from differseg_med._imports import lazy
 from differseg_med.bundle._locate import BundleInfo, find_bundle, list_bundles
 
 if TYPE_CHECKING:
@@ -75,15 +75,4 @@ _LAZY: dict[str, str] = {
     "tasks_page": "_render",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its private module at first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(__name__, __all__, _LAZY)

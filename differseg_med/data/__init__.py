@@ -6,8 +6,9 @@ preparing a dataset never pays for torch or MONAI.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from differseg_med._imports import lazy
 
 if TYPE_CHECKING:
     from differseg_med.data._community import COMMUNITY_METRICS, Peer
@@ -107,15 +108,4 @@ _LAZY = {
     "Target": "_targets",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its private module at first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(__name__, __all__, _LAZY)

@@ -5,8 +5,9 @@ Importing this package is cheap: each name is imported from its private module a
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from differseg_med._imports import lazy
 
 if TYPE_CHECKING:
     from differseg_med.engine._baselines import above_threshold, box_ellipsoid
@@ -180,15 +181,4 @@ _LAZY: dict[str, str] = {
     "to_mask": "_predict",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its private module at first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(__name__, __all__, _LAZY)
