@@ -12,10 +12,13 @@ from differseg_med.cli._base import (
     ALL_FAILED,
     SOME_FAILED,
     Debug,
+    Device,
     Json,
     Lenient,
     Register,
     RulesFile,
+    Trust,
+    Weights,
     app,
     read_options,
 )
@@ -152,14 +155,10 @@ def watch(
     rules: RulesFile = None,
     register: Register = None,
     lenient: Lenient = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights to use instead of the bundle's own.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")] = "cpu",
+    weights: Weights = None,
+    device: Device = "cpu",
     keep: Keep = False,
-    trust: Annotated[
-        bool, typer.Option("--trust-bundle", help="Run the configuration of a foreign bundle.")
-    ] = False,
+    trust: Trust = False,
     ca: Ca = None,
     insecure_http: InsecureHttp = False,
     timeout: Timeout = 60.0,

@@ -21,12 +21,16 @@ __all__ = [
     "STUDY_HELP",
     "Choices",
     "Debug",
+    "Device",
     "Json",
     "Lenient",
+    "Overwrite",
     "Pet",
     "Register",
     "RulesFile",
+    "Trust",
     "UidMap",
+    "Weights",
     "Xform",
     "app",
     "read_options",
@@ -86,6 +90,12 @@ UidMap = Annotated[
         help="Private file of old and new identities. Default: in the user's state folder.",
     ),
 ]
+Weights = Annotated[Path | None, typer.Option(help="Weights to use instead of the bundle's own.")]
+Device = Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")]
+Trust = Annotated[
+    bool, typer.Option("--trust-bundle", help="Run the configuration of a foreign bundle.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON lines instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

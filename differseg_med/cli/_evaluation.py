@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from differseg_med.cli import _print, _print_evaluation
-from differseg_med.cli._base import ALL_FAILED, SOME_FAILED, Debug, Json, app
+from differseg_med.cli._base import ALL_FAILED, SOME_FAILED, Debug, Json, Overwrite, app
 from differseg_med.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ DatasetDir = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 
 
 Truth = Annotated[Path | None, typer.Option(help="Folder of true masks.")]

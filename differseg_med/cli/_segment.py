@@ -18,12 +18,16 @@ from differseg_med.cli._base import (
     STUDY_HELP,
     Choices,
     Debug,
+    Device,
     Json,
     Lenient,
+    Overwrite,
     Pet,
     Register,
     RulesFile,
+    Trust,
     UidMap,
+    Weights,
     Xform,
     app,
     read_options,
@@ -48,8 +52,6 @@ Formats = Annotated[
         "by commas. Default: nifti, and seg where the study is DICOM."
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights to use instead of the bundle's own.")]
-Device = Annotated[str, typer.Option(help="Where the network runs: cpu or cuda.")]
 Case = Annotated[
     str | None,
     typer.Option("--case-id", help="Name of one case. Default: from the study's path."),
@@ -79,10 +81,6 @@ Address = Annotated[
     typer.Option(
         "--server", metavar="URL", help="DICOM archive to fetch the studies of --query from."
     ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-Trust = Annotated[
-    bool, typer.Option("--trust-bundle", help="Run the configuration of a foreign bundle.")
 ]
 Deid = Annotated[
     bool, typer.Option("--deid", help="De-identify a copy first; results refer to the copy.")
