@@ -21,7 +21,8 @@ from differseg_med.errors import OutputError
 from differseg_med.geometry import Grid, Volume
 from differseg_med.io import StudyInfo, write_series
 
-Full = Callable[[Path], AbstractContextManager[None]]
+Fill = Callable[[Path], None]
+Full = Callable[..., AbstractContextManager[None]]
 
 
 class Level:
@@ -60,9 +61,14 @@ def results(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
     return run.compute(run.prepare(tmp_path_factory.mktemp("scratch")))
 
 
+def nothing(folder: Path) -> None:
+    """What lies in the folder before it fails."""
+
+
 @contextmanager
-def limited(folder: Path) -> Iterator[None]:
+def limited(folder: Path, before: Fill = nothing) -> Iterator[None]:
     """No file may grow beyond 32 bytes: as on a full disk, for every library."""
+    before(folder)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (32, hard))
     try:
@@ -89,16 +95,19 @@ def _fill(path: Path) -> None:
 
 
 @contextmanager
-def full(folder: Path) -> Iterator[None]:
-    """A file system of 64 KiB without a free byte."""
-    with mounted(folder, "size=64k"):
+def full(folder: Path, before: Fill = nothing) -> Iterator[None]:
+    """A file system of 1 MiB without a free byte."""
+    with mounted(folder, "size=1m"):
+        before(folder)
         _fill(folder / ".filler")
         yield
 
 
 @contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    with mounted(folder, "size=64k,ro"):
+def read_only(folder: Path, before: Fill = nothing) -> Iterator[None]:
+    with mounted(folder, "size=1m"):
+        before(folder)
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         yield
 
 
@@ -110,16 +119,12 @@ STATES = [limited, full, read_only]
 def test_every_format_says_that_it_could_not_be_written(
     results: Results, tmp_path: Path, name: str, state: Full
 ) -> None:
-    for other in FORMATS[name].refers_to:
-        FORMATS[other].write(results, tmp_path)
-    place = tmp_path / "place"
-    place.mkdir()
-    for file in tmp_path.iterdir():
-        if file.is_file() and state is not limited:
-            pytest.skip("needs the files that it refers to beside it")
-    place = tmp_path if state is limited else place
-    with state(place), pytest.raises(OutputError, match="E_WRITE") as caught:
-        FORMATS[name].write(results, place)
+    def before(folder: Path) -> None:
+        for other in FORMATS[name].refers_to:
+            FORMATS[other].write(results, folder)
+
+    with state(tmp_path, before), pytest.raises(OutputError, match="E_WRITE") as caught:
+        FORMATS[name].write(results, tmp_path)
     text = str(caught.value)
     assert "\n" not in text
     assert "None" not in text
