@@ -64,7 +64,10 @@ def results(slices: int) -> Results:
         "software": {},
         "input": {"modalities": modalities},
         "geometry": {"reference": describe_grid(grid)},
-        "result": {"contributions": {name: {"mask": 0.3, "rest": 0.3} for name in SHAPES}},
+        "result": {
+            "contributions": {name: {"mask": 0.3, "rest": 0.3} for name in SHAPES},
+            "quality": {"estimate": 0.9, "remark_below": None},
+        },
         "findings": [],
     }
     inputs = Inputs("nifti", volumes, {})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.evaluation import Tested, load_images, robustness, subsets
-from benchmarks.accuracy.jobs import append_rows, read_table
+from benchmarks.accuracy.jobs import append_rows, locked, read_table
 from benchmarks.accuracy.plan import Experiment, Plan
 from benchmarks.accuracy.training import Place, evaluating, search_rate, train
 from differseg_med.bundle import find_bundle
@@ -84,7 +84,8 @@ class Bench:
         ):
             step = parser.get_parsed_content("spacing_mm")[0]
             file = self.place.folder / f"disturbed_{step:g}mm.npz"
-            images = load_images(file, parser, tested)
+            with locked(file):
+                images = load_images(file, parser, tested)
             self._append("robustness", key, robustness(tested, images))
         result = {**key, "learning_rate": rate, **trained, **spent, "started": started}
         result |= {"commit": describe_environment()["commit"]}
@@ -101,10 +102,12 @@ class Bench:
         if len(own.learning_rates) == 1:
             return own.learning_rates[0]
         source = self.plan.experiments[experiment.rate_of]
-        found = self._search(source, own.learning_rates, own.search_epochs)
-        close = [r for r, dice in found.items() if dice > max(found.values()) - own.search_margin]
-        if len(close) > 1:
-            found = self._search(source, close, own.overrides["max_epochs"])
+        with locked(self.place.folder / source.name / "rates"):
+            found = self._search(source, own.learning_rates, own.search_epochs)
+            best = max(found.values())
+            close = [rate for rate, dice in found.items() if dice > best - own.search_margin]
+            if len(close) > 1:
+                found = self._search(source, close, own.overrides["max_epochs"])
         return max(found, key=lambda rate: found[rate])
 
     def _search(

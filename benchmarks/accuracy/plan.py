@@ -53,6 +53,8 @@ class Profile:
         robustness_seeds: seeds whose weights the robustness curves are measured with.
         stages: lists of experiments; every list goes through all seeds before the next.
         robustness: experiments that have robustness curves.
+        first: the experiment that all others are compared with.
+        page: what the page of results and its files are called.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Profile:
     robustness_seeds: tuple[int, ...]
     stages: tuple[tuple[str, ...], ...]
     robustness: tuple[str, ...]
+    first: str
+    page: str
 
     @property
     def experiments(self) -> tuple[str, ...]:
@@ -121,8 +125,10 @@ def read_plan(profile: str, path: Path = DECLARED) -> Plan:
         robustness_seeds=tuple(values["robustness_seeds"]),
         stages=_stages(values, content),
         robustness=tuple(values.get("robustness", content["robustness"])),
+        first=values.get("first", content["first"]),
+        page=values.get("page", content["page"]),
     )
-    for name in (*chosen.experiments, *chosen.robustness):
+    for name in (*chosen.experiments, *chosen.robustness, chosen.first):
         if name not in experiments:
             raise UsageError("E_OPTION", f"{path.name} names {name!r}, which it does not declare")
     return Plan(content["bundle"], chosen, experiments)

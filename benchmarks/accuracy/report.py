@@ -18,12 +18,9 @@ from differseg_med.engine import describe_environment
 
 __all__ = ["write_report"]
 
-FIRST = "full"
-"""The experiment that all others are compared with."""
-
 
 def write_report(plan: Plan, folder: Path, out: Path) -> Path:
-    """Write ``accuracy.md``, its plots and the tables that it was made from.
+    """Write the profile's page, its plots and the tables that they were made from.
 
     Args:
         plan: what is declared.
@@ -33,17 +30,17 @@ def write_report(plan: Plan, folder: Path, out: Path) -> Path:
     Returns:
         The page.
     """
-    results = Results(plan, folder)
+    results, stem = Results(plan, folder), plan.profile.page
     out.mkdir(parents=True, exist_ok=True)
     (out / "data").mkdir(exist_ok=True)
     for table in sorted(folder.glob("*.csv")):
-        shutil.copyfile(table, out / "data" / f"accuracy-{table.name}")
+        shutil.copyfile(table, out / "data" / f"{stem}-{table.name}")
     shown = [name for name in plan.profile.robustness if name in results.names]
     disturbed = [name for name in shown if results.curve(name, "noise")[1:]]
-    plot_dice(results, out / "accuracy-dice.png")
-    plot_subsets(results, shown, out / "accuracy-subsets.png")
+    plot_dice(results, out / f"{stem}-dice.png")
+    plot_subsets(results, shown, out / f"{stem}-subsets.png")
     if disturbed:
-        plot_robustness(results, disturbed, out / "accuracy-robustness.png")
+        plot_robustness(results, disturbed, out / f"{stem}-robustness.png")
     parts = [
         *_heading(results),
         *_main_table(results),
@@ -54,7 +51,7 @@ def write_report(plan: Plan, folder: Path, out: Path) -> Path:
         *_rates(results),
         *_files(results),
     ]
-    page = out / "accuracy.md"
+    page = out / f"{stem}.md"
     page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
     return page
 
@@ -109,8 +106,9 @@ def _what(data: str) -> list[str]:
 
 
 def _main_table(results: Results) -> list[str]:
-    others = [name for name in (*results.names, *BASELINES) if name != FIRST]
-    tests = results.against(FIRST, others)
+    first = results.plan.profile.first
+    others = [name for name in (*results.names, *BASELINES) if name != first]
+    tests = results.against(first, others)
     rows = []
     for name in (*results.names, *BASELINES):
         found = results.summary(name)
@@ -121,7 +119,7 @@ def _main_table(results: Results) -> list[str]:
         row += [" ".join(f"{v:.3f}" for v in spread) if len(spread) > 1 else "-"]
         row += [_number(found["hd95_mm"].mean, 1), _number(found["nsd"].mean, 3)]
         row += [_number(found["volume_error_ml"].mean, 0)]
-        if name == FIRST:
+        if name == first:
             row += ["", ""]
         else:
             pair, adjusted = tests[name]
@@ -129,11 +127,11 @@ def _main_table(results: Results) -> list[str]:
             row += [f"{pair.p:.3g} ({adjusted:.3g})"]
         rows.append(row)
     head = ["network", "seeds", "rate", "Dice (95 %)", "Dice by seed", "HD95 mm", "NSD 3 mm"]
-    head += ["abs. volume error mL", f"Dice against {results.title(FIRST)}", "p (Holm)"]
+    head += ["abs. volume error mL", f"Dice against {results.title(first)}", "p (Holm)"]
     return [
         "## Dice on the test patients",
         "",
-        "![Dice by network](accuracy-dice.png)",
+        f"![Dice by network]({results.plan.profile.page}-dice.png)",
         "",
         *_table(head, rows),
         "",
@@ -202,7 +200,7 @@ def _subset_table(results: Results) -> list[str]:
     return [
         "## Missing modalities",
         "",
-        "![Fall of Dice without some modalities](accuracy-subsets.png)",
+        f"![Fall of Dice without some modalities]({results.plan.profile.page}-subsets.png)",
         "",
         *_table(["network", *subsets], rows),
         "",
@@ -211,7 +209,32 @@ def _subset_table(results: Results) -> list[str]:
         "on the PET's grid. In training some patients lack CT or MR, and each modality is dropped "
         "at the bundle's rate unless the row says otherwise.",
         "",
+        *_drops(results),
     ]
+
+
+def _drops(results: Results) -> list[str]:
+    """Falls with one modality missing, ours against the peer that falls least."""
+    subsets = results.subset_names()
+    count = subsets[0].count("+")
+    lines = []
+    for subset in [name for name in subsets if name.count("+") == count - 1]:
+        falls = {name: results.subset(name, subset).drop for name in results.names}
+        groups = {name: results.plan.experiments[name].group for name in falls}
+        least = {
+            group: min((n for n in falls if groups[n] == group), key=falls.__getitem__, default="")
+            for group in ("ours", "peer")
+        }
+        if not all(least.values()):
+            return []
+        ours, peer = least["ours"], least["peer"]
+        lines.append(
+            f"- {subset} alone: of ours {results.title(ours)} falls least ({falls[ours]:+.3f}), "
+            f"of the peers {results.title(peer)} ({falls[peer]:+.3f}); "
+            f"{results.title(results.plan.profile.first)}: "
+            f"{falls[results.plan.profile.first]:+.3f}."
+        )
+    return ["One modality missing, fall of Dice (positive is worse):", "", *lines, ""]
 
 
 def _robustness_table(results: Results, names: Sequence[str]) -> list[str]:
@@ -229,7 +252,7 @@ def _robustness_table(results: Results, names: Sequence[str]) -> list[str]:
     return [
         "## Robustness",
         "",
-        "![Dice under disturbances](accuracy-robustness.png)",
+        f"![Dice under disturbances]({results.plan.profile.page}-robustness.png)",
         "",
         *_table(["disturbance", *(results.title(name) for name in names)], rows),
         "",
@@ -275,7 +298,7 @@ def _rates(results: Results) -> list[str]:
 
 def _files(results: Results) -> list[str]:
     tables = sorted(results.folder.glob("*.csv"))
-    links = ", ".join(f"[{t.stem}](data/accuracy-{t.name})" for t in tables)
+    links = ", ".join(f"[{t.stem}](data/{results.plan.profile.page}-{t.name})" for t in tables)
     return [
         "## Values",
         "",

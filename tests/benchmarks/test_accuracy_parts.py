@@ -12,8 +12,8 @@ import pytest
 from benchmarks.accuracy import bench, nnunet
 from benchmarks.accuracy.disturb import LEVELS, disturb, disturb_image
 from benchmarks.accuracy.findings import factors, verdict
-from benchmarks.accuracy.jobs import append_rows, read_table, run_jobs
-from benchmarks.accuracy.plan import DECLARED, read_plan
+from benchmarks.accuracy.jobs import append_rows, locked, read_table, run_jobs
+from benchmarks.accuracy.plan import DECLARED, Experiment, read_plan
 from benchmarks.accuracy.report import write_report
 from benchmarks.accuracy.results import Results
 from benchmarks.accuracy.training import Place, parsed
@@ -22,7 +22,7 @@ from differseg_med.errors import BundleError, UsageError
 from differseg_med.geometry import Grid, Volume
 from differseg_med.metrics import Paired
 
-PROFILES = ("full", "cpu", "smoke")
+PROFILES = ("full", "cpu", "recipe", "smoke")
 NAMES = list(read_plan("cpu").experiments)
 NETWORKS = [name for name in NAMES if not name.endswith("no_dropout")]
 
@@ -128,7 +128,7 @@ def test_rows_of_a_key_are_replaced(tmp_path: Path) -> None:
     append_rows(table, {"experiment": "a", "seed": 0}, [{"dice": 0.4}])
     rows = [(row["experiment"], row["dice"], row["nsd"]) for row in read_table(table)]
     assert rows == [("b", "0.3", "0.5"), ("a", "0.4", "")]
-    assert list(tmp_path.iterdir()) == [table]
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == [table.name]
 
 
 def test_a_queue_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -230,16 +230,34 @@ def test_results_against_a_hand_count(tables: Path) -> None:
     assert [level for level, _ in results.curve("full", "pet_scale")] == [0.7, 0.85, 1, 1.15, 1.3]
 
 
-def test_a_difference_needs_an_interval_without_zero_and_seeds_that_agree(tables: Path) -> None:
+def test_a_verdict_needs_seeds_that_agree_an_interval_and_the_correction(tables: Path) -> None:
     clear, open_ = Paired(3, 0.1, 0.05, 0.2, 0.25, 0.25), Paired(3, 0.1, -0.1, 0.2, 0.25, 0.25)
-    assert verdict(clear, [0.1, 0.1]) == "better"
-    assert verdict(Paired(3, -0.1, -0.2, -0.05, 0.25, 0.25), [-0.2, -0.1]) == "worse"
-    assert verdict(open_, [0.1, 0.1]) == "no difference to be seen"
-    assert verdict(clear, [0.3, -0.1]) == "no difference to be seen"
-    assert verdict(clear, [0.1]) == "one seed: open"
+    lower = Paired(3, -0.1, -0.2, -0.05, 0.25, 0.25)
+    assert verdict(clear, [0.1, 0.1], 0.01) == "better"
+    assert verdict(clear, [0.1, 0.1], 0.06) == "higher, not significant"
+    assert verdict(lower, [-0.2, -0.1], 0.01) == "worse"
+    assert verdict(lower, [-0.2, -0.1], 0.06) == "lower, not significant"
+    assert verdict(open_, [0.1, 0.1], 0.01) == "no difference to be seen"
+    assert verdict(clear, [0.3, -0.1], 0.01) == "no difference to be seen"
+    assert verdict(clear, [0.1], 0.01) == "one seed: open"
     text = "\n".join(factors(Results(read_plan("cpu"), tables)))
     assert "| both | +0.100 (+0.100 to +0.100)" in text
-    assert "| +0.100 +0.100 | 0.25 | x 2.00 | better |" in text
+    assert "| +0.100 +0.100 | 0.25 (0.25) | x 1.00 | x 2.00 | higher, not significant |" in text
+    assert "not significantly after the correction, with both (+0.100)." in text
+
+
+def test_two_processes_share_a_queue(tmp_path: Path) -> None:
+    plan, done = read_plan("smoke"), []
+    with locked(tmp_path / "full" / "seed_0"):  # as another process would hold it
+
+        def job(experiment: Experiment, seed: int) -> dict[str, int]:
+            done.append(experiment.name)
+            return {"seed": seed}
+
+        assert run_jobs(plan, tmp_path, job) == 0
+    assert done == ["concat_unet", "unet"]
+    assert run_jobs(plan, tmp_path, job) == 0
+    assert done[2:] == ["full"]
 
 
 def test_a_page_is_made_from_the_tables_alone(tables: Path, tmp_path: Path) -> None:
