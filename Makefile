@@ -72,9 +72,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/surface_metrics.py
 	$(BIN)/python benchmarks/activation_memory.py --sizes tiny --dims 3
 	$(BIN)/python benchmarks/calibration.py --short
-	$(BIN)/python benchmarks/variants.py
+	@mkdir -p out/bench && rm -f out/bench/variants.csv out/bench/crop_weed.csv
+	$(BIN)/python benchmarks/variants.py --csv out/bench/variants.csv
 	$(BIN)/python -m benchmarks.accuracy --profile smoke --out out/bench/accuracy
-	$(if $(CROP_WEED),$(BIN)/python benchmarks/crop_weed.py "$(CROP_WEED)" --epochs 2 --seeds 0 --out out/bench)
+	$(BIN)/python benchmarks/crop_weed.py --short
 
 pictures: $(READY)
 	$(BIN)/python docs/pictures/make.py $(if $(STUDIES),--studies "$(STUDIES)")

@@ -4,9 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/calibration.py --data DATA  # writes docs/results
     python benchmarks/calibration.py --page                         # the page again, from its rows
 
-`DATA` holds the files that the datalist of `sts_petctmr` names. The short run prints the same
-tables for three phantoms; the network was not made for them, so its figures say nothing but that
-everything works.
+`DATA` holds the files that the datalist of `sts_petctmr` names. The short run writes the
+same page for three phantoms to out/bench; the network was not made for them, so its figures say
+nothing but that everything works.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from differseg_med.engine import sha256  # noqa: E402
 
 BUNDLE = "sts_petctmr"
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
+SHORT = Path("out", "bench")
 ROWS = ("cases", "bins")
 COMMAND = ("benchmarks/calibration.py", "--data", "DATA")
 
@@ -55,9 +56,9 @@ def main() -> None:
     if chosen.short and chosen.data:
         parser.error("--short is on phantoms and takes no --data")
     torch.set_num_threads(1)
-    out = chosen.out or (RESULTS if chosen.data or chosen.page else None)
+    out = chosen.out or (RESULTS if chosen.data or chosen.page else RESULTS.parents[1] / SHORT)
     if chosen.page:
-        write_page(out or RESULTS)
+        write_page(out)
     elif chosen.data:
         run(cases_of(chosen.data), chosen.data, out)
     else:
@@ -86,8 +87,8 @@ def phantoms(folder: Path) -> list[tuple[str, Case]]:
     ]
 
 
-def run(cases: list[tuple[str, Case]], data: Path | None, out: Path | None) -> None:
-    """Measure; write rows and page, or print the page where there is no folder for it."""
+def run(cases: list[tuple[str, Case]], data: Path | None, out: Path) -> None:
+    """Measure; write rows, pictures and page."""
     info = find_bundle(BUNDLE)
     predictor = load_predictor(info)
     usual = usual_volume(listed(info, data, ("training",))) if data else None
@@ -105,9 +106,6 @@ def run(cases: list[tuple[str, Case]], data: Path | None, out: Path | None) -> N
         "cpu_minutes": time.process_time() / 60,
         "command": f"OMP_NUM_THREADS=1 python {' '.join(COMMAND[: 3 if data else 1])}",
     }
-    if out is None:
-        sys.stdout.write(make_page(read_back(rows), read_back(bins), about))
-        return
     folder = out / "calibration"
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in zip(ROWS, (rows, bins), strict=True):
