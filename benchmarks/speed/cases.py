@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from differseg_med.networks import (
     FrequencyGuidedDecoder,
 )
 
-__all__ = ["Pair", "blocks", "peers"]
+__all__ = ["Export", "Pair", "blocks", "exports", "peers"]
 
 LIGHT = {"low_kernels": (3, 5), "high_kernels": (1, 3), "path_kernels": (1, 3), "up_kernel": 2}
 
@@ -87,21 +88,64 @@ def _model(dims: int, size: str) -> DifferSeg:
     return DifferSeg(dims, [1, 1], size=size, norm=norm, deep_supervision=False)
 
 
-def _head(dims: int, size: str, side: int) -> Pair:
+@dataclass(frozen=True)
+class Export:
+    """One module to export, and two ways to compute the same from its inputs.
+
+    Attributes:
+        name: the part.
+        shape: what it works on, for people.
+        module: whose weights both ways use.
+        inputs: example inputs.
+        ours: the module's own forward pass.
+        naive: the same as its formulas are written.
+        eval_target: ratio wanted of the two exports; None where there is none.
+    """
+
+    name: str
+    shape: str
+    module: nn.Module
+    inputs: list[Tensor]
+    ours: Callable[..., Tensor]
+    naive: Callable[..., Tensor]
+    eval_target: float | None = None
+
+
+def exports(short: bool) -> Iterator[Export]:
+    """Networks and heads, one after the other."""
+    torch.manual_seed(0)
+    for dims, size, side in ((2, "tiny", 96 if short else 256), (3, "tiny", 48 if short else 96)):
+        model, x = _model(dims, size), torch.randn(1, 2, *[side] * dims)
+        plain = functools.partial(naive.network, model)
+        yield Export("network", _shape(dims, size, side), model, [x], model.forward, plain)
+    for dims, size, side in ((2, "base", 64 if short else 192), (3, "tiny", 48 if short else 96)):
+        model, levels = _levels(dims, size, side)
+        ways = (functools.partial(way, model, [side] * dims) for way in (_ours, _plain))
+        yield Export("decode head", _shape(dims, size, side), model, levels, *ways, 1.1)
+
+
+def _levels(dims: int, size: str, side: int) -> tuple[DifferSeg, list[Tensor]]:
     model = _model(dims, size)
     found = model.encode([torch.randn(1, 1, *[side] * dims) for _ in range(2)])
-    levels = [level.detach() for level in found]
+    return model, [level.detach() for level in found]
 
-    def ours() -> Tensor:
-        received = [receive(x) for receive, x in zip(model.receive, levels, strict=True)]
-        fused = []
-        for fuse, x in zip(model.fuse, received, strict=True):
-            fused.append(fuse(x.view(1, 2, *x.shape[1:])))
-        return model._logits(torch.empty(1, 2, *[side] * dims), fused, None)
 
-    def plain() -> Tensor:
-        return naive.head(model, [level.split(1) for level in levels], [side] * dims)
+def _ours(model: DifferSeg, sides: list[int], *levels: Tensor) -> Tensor:
+    received = [receive(x) for receive, x in zip(model.receive, levels, strict=True)]
+    fused = []
+    for fuse, x in zip(model.fuse, received, strict=True):
+        fused.append(fuse(x.view(1, 2, *x.shape[1:])))
+    return model._logits(torch.empty(1, 2, *sides), fused, None)
 
+
+def _plain(model: DifferSeg, sides: list[int], *levels: Tensor) -> Tensor:
+    return naive.head(model, [level.split(1) for level in levels], sides)
+
+
+def _head(dims: int, size: str, side: int) -> Pair:
+    model, levels = _levels(dims, size, side)
+    sides = [side] * dims
+    ours, plain = (lambda: _ours(model, sides, *levels)), (lambda: _plain(model, sides, *levels))
     return Pair("decode head", _shape(dims, size, side), model, levels, ours, plain, 1.0, 1.0)
 
 
@@ -122,6 +166,7 @@ def peers(heavy: bool) -> dict[str, Callable[[], nn.Module]]:
     base: dict[str, Callable[[], nn.Module]] = {
         "SegResNet-16": lambda: SegResNet(3, init_filters=16, in_channels=2, out_channels=1),
         "DifferSeg tiny": lambda: _sized("tiny"),
+        "DifferSeg tiny, one encoder below level 0": lambda: _sized("tiny", joint_from=1),
     }
     if heavy:
         return base | {
@@ -137,5 +182,5 @@ def peers(heavy: bool) -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def _sized(size: str) -> DifferSeg:
-    return DifferSeg(3, [1, 1], size=size, deep_supervision=False)
+def _sized(size: str, **options: int) -> DifferSeg:
+    return DifferSeg(3, [1, 1], size=size, deep_supervision=False, **options)

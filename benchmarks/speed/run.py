@@ -17,7 +17,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,9 +29,8 @@ import cases  # noqa: E402
 import table  # noqa: E402
 import timing  # noqa: E402
 import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-
-from differseg_med.networks import DifferSeg  # noqa: E402
+from exported import measure_exported  # noqa: E402
+from torch import nn  # noqa: E402
 
 START = {
     "import differseg_med": [sys.executable, "-c", "import differseg_med"],
@@ -81,40 +79,6 @@ def _row(
         "wanted": target,
         **more,
     }
-
-
-def measure_exported(repeats: int, short: bool) -> Iterator[table.Row]:
-    """The network by ONNX Runtime against the same in eager mode."""
-    import onnxruntime
-
-    for dims, side in ((2, 96 if short else 256), (3, 48 if short else 96)):
-        torch.manual_seed(0)
-        network = DifferSeg(dims, [1, 1], size="tiny").eval().requires_grad_(False)
-        x = torch.randn(1, 2, *[side] * dims)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "network.onnx")
-            torch.onnx.export(network, (x,), dynamo=True, verbose=False).save(path)
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
-            session = onnxruntime.InferenceSession(path, options)
-            name = session.get_inputs()[0].name
-
-            def exported(session=session, name=name, x=x) -> Tensor:
-                return torch.from_numpy(session.run(None, {name: x.numpy()})[0])
-
-            with torch.inference_mode():
-                share = timing.agree(exported(), network(x), f"exported {dims}D")
-                ways = {"eager": lambda x=x, network=network: network(x), "exported": exported}
-                times = timing.interleaved(ways, repeats)
-        yield {
-            "part": "network by ONNX Runtime",
-            "on": f"{dims}D, tiny, {' x '.join([str(side)] * dims)}",
-            "ours_s": times["exported"].cpu,
-            "eager_s": times["eager"].cpu,
-            "ratio": times["eager"].cpu / times["exported"].cpu,
-            "ratio_wall": times["eager"].wall / times["exported"].wall,
-            "difference": share,
-        }
 
 
 def measure_heavy(repeats: int, short: bool) -> Iterator[table.Row]:
