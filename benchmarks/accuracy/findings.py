@@ -23,6 +23,11 @@ CHANGES: Sequence[tuple[str, str, str]] = (
         "concat_unet",
         "joint_levels",
     ),
+    (
+        "DPF in place of concatenation, one encoder below, U-shaped decoder",
+        "concat_joint_unet",
+        "joint_levels",
+    ),
 )
 """One change at a time: what, from, to."""
 

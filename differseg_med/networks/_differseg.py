@@ -64,8 +64,8 @@ class DifferSeg(nn.Module):
             ``"separate"``.
         fusion: ``"dpf"``, or what it is compared with: ``"concat"`` or ``"sum"``.
         fusion_options: single values over those of the fusion; for ``"dpf"`` ``operators``,
-            ``operator_start``, ``learnable_operators``, ``residual``, ``joint`` and ``blocks`` of
-            `DifferentialPerceptionFusion`.
+            ``operator_start``, ``learnable_operators``, ``residual``, ``joint``, ``blocks`` and
+            ``absence_offset`` of `DifferentialPerceptionFusion`.
         joint_from: level (0 is the finest) from which on one encoder sees the fused map of the
             level before, instead of every modality alone: what several modalities say together
             is seen with context, and deep levels cost the same for any number of modalities.

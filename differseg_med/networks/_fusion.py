@@ -59,6 +59,9 @@ class DifferentialPerceptionFusion(nn.Module):
             several modalities agree; a weighted sum cannot.
         blocks: ``"dense"``, 3x3 convolutions for scores and detail as the authors have it, or
             ``"pointwise"``, 1x1 ones, which leaves the neighbourhood to operators and integration.
+        absence_offset: whether a learned vector per modality is added where it is absent, so that
+            what follows can tell an absent modality from an empty one. With all present the result
+            is the same; it starts at zero.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class DifferentialPerceptionFusion(nn.Module):
         residual: bool = True,
         joint: Sequence[str] = (),
         blocks: str = "dense",
+        absence_offset: bool = False,
     ) -> None:
         super().__init__()
         if num_modalities < 1:
@@ -111,6 +115,8 @@ class DifferentialPerceptionFusion(nn.Module):
         )
         self.mean = LocalMean(count_padding)
         self.residual = residual
+        offset = torch.zeros(num_modalities, channels) if absence_offset else None
+        self.offset = None if offset is None else nn.Parameter(offset)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Map ``(B, M, channels, *space)`` to ``(B, channels, *space)``.
@@ -130,7 +136,12 @@ class DifferentialPerceptionFusion(nn.Module):
         fused = self.integrate(torch.cat(parts, 1))
         if self.residual:
             fused = fused + scaled(streams.sum(1), present)
-        return fused, weights
+        return self._marked(fused, present), weights
+
+    def _marked(self, fused: Tensor, present: Tensor | None) -> Tensor:
+        if self.offset is None or present is None:
+            return fused
+        return fused + expand((~present).to(fused.dtype) @ self.offset, fused.ndim)
 
     def _project(self, x: Tensor, present: Tensor | None) -> Tensor:
         streams: Tensor = self.project(x.flatten(1, 2)).view(x.shape)

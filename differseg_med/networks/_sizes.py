@@ -49,6 +49,7 @@ FUSIONS: dict[str, dict[str, Any]] = {
         "residual": True,
         "joint": (),
         "blocks": "dense",
+        "absence_offset": False,
     },
     "concat": {"joint": ()},
     "sum": {},

@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cascade": {"fusion": "concat", "decoder": "unet", "cascade": True},
     "joint": {"fusion_options": {"joint": JOINT, "blocks": "pointwise"}, "cascade": True},
     "deepened": {"fusion": "dpf", "decoder": "unet", "joint_from": 1},
+    "offset": {"fusion_options": {"absence_offset": True}, "decoder": "unet", "joint_from": 1},
     "fixed": {
         "fusion_options": {"operators": "sobel", "learnable_operators": False, "residual": False},
         "decoder_options": {"learnable_constants": True},
@@ -62,12 +63,15 @@ def test_absent_content_cannot_change_the_output(network: DifferSeg) -> None:
 
 def test_every_parameter_is_trained(network: DifferSeg) -> None:
     image = torch.randn(2, 4, 13, 10)
-    sum(output.square().mean() for output in network(image)).backward()
+    present = torch.ones(4, 3, dtype=torch.bool)
+    present[1:] ^= torch.eye(3, dtype=torch.bool)  # every modality is absent once
+    image = torch.cat([image, image])
+    sum(output.square().mean() for output in network(image, present)).backward()
     wanted = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
     assert not [name for name, grad in wanted.items() if grad is None or not bool(grad.any())]
 
 
-@pytest.mark.parametrize("name", ["deepened", "joint", "fixed"])
+@pytest.mark.parametrize("name", ["deepened", "offset", "joint", "fixed"])
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_scripted(name: str) -> None:
     network = _network(name).eval().requires_grad_(False)
@@ -95,6 +99,19 @@ def test_shipped_weights_fit_the_default_network(root: Path) -> None:
     path = root / "bundles" / "sts_petctmr" / "models" / "model.pt"
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state.get("model", state))
+
+
+def test_an_offset_marks_the_absent_and_them_alone() -> None:
+    fusion = DifferentialPerceptionFusion(2, 4, 3, absence_offset=True).eval()
+    x, present = torch.randn(2, 3, 4, 8, 8), torch.ones(2, 3, dtype=torch.bool)
+    present[1, 1:] = False
+    with torch.no_grad():
+        before = fusion(x, present)
+        assert fusion.offset is not None
+        fusion.offset += torch.tensor([[1.0], [10.0], [100.0]])
+        added = fusion(x, present) - before
+    assert not bool(added[0].any())
+    torch.testing.assert_close(added[1], torch.full_like(added[1], 110.0), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["concat", "sum"])
