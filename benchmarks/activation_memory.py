@@ -57,7 +57,7 @@ def measure(size: str, streams: int, patch: tuple[int, ...]) -> tuple[float, flo
 def main() -> None:
     """Print one line per network, number of streams and patch."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=["tiny", "small", "base"])
+    parser.add_argument("--sizes", nargs="+", default=["joint", "tiny", "small", "base"])
     parser.add_argument("--dims", nargs="+", type=int, default=[3, 2])
     chosen = parser.parse_args()
     torch.set_num_threads(1)

@@ -56,8 +56,9 @@ class DifferSeg(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of every modality, in order.
         out_channels: channels of the logits.
-        size: name of the values that arguments left out take: ``"tiny"``, ``"small"``,
-            ``"base"`` or ``"paper"``.
+        size: name of the values that arguments left out take: ``"tiny"``, ``"small"``, ``"base"``
+            or ``"paper"``, or ``"joint"``, which is ``"tiny"`` with DPF on the finest level alone,
+            one encoder below it, and a plain decoder.
         encoder: ``"residual"``, ``"swin"``, ``"hiera"`` or an `Encoder`.
         encoder_options: arguments of a named encoder, over those of the size.
         encoder_sharing: ``"shared"``, ``"stem"`` (a first layer per modality, the rest shared) or
@@ -69,7 +70,8 @@ class DifferSeg(nn.Module):
         joint_from: level (0 is the finest) from which on one encoder sees the fused map of the
             level before, instead of every modality alone: what several modalities say together
             is seen with context, and deep levels cost the same for any number of modalities.
-            For ``"residual"`` encoders; levels from there on have no maps. None: no such level.
+            For ``"residual"`` encoders; levels from there on have no maps. None: as the size has
+            it, which is no such level but for ``"joint"``.
         cascade: whether the fused map of every level goes down into that of the next deeper one,
             so that what several modalities say together is seen through more than one layer.
         decoder: ``"faithful"`` as in the authors' code, ``"light"``, or ``"unet"``, a plain
@@ -130,6 +132,7 @@ class DifferSeg(nn.Module):
         self.deep_supervision, self._mode = deep_supervision, LINEAR[spatial_dims]
         self.explains = fusion == "dpf" or len(streams) == 1
         fused, wides = channels if len(streams) > 1 else [], encoder.out_channels
+        joint_from = plan.get("joint_from") if joint_from is None else joint_from
         self.deepen = cut_encoder(encoder, joint_from if fused else None, channels)
         fused = fused[: len(wides) - len(self.deepen)]
         self.encode = share_encoder(encoder, streams, encoder_sharing)

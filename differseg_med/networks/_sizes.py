@@ -71,6 +71,16 @@ SIZES: dict[str, dict[str, Any]] = {
         "decoder_channels": (8, 16, 32, 64, 128),
         "act": _LEAKY,
     },
+    "joint": {
+        "encoder": {2: "residual", 3: "residual"},
+        "encoder_options": {
+            "residual": {"channels": (8, 16, 32, 64), "blocks": (1, 1, 1, 1), "stem_stride": 2}
+        },
+        "decoder": "unet",
+        "decoder_channels": (8, 16, 32, 64),
+        "joint_from": 1,
+        "act": _LEAKY,
+    },
     "small": {
         "encoder": {2: "residual", 3: "residual"},
         "encoder_options": {
@@ -107,6 +117,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Values that `DifferSeg` takes for arguments left out, by size name.
 
-``encoder`` is by number of spatial dimensions, ``encoder_options`` by encoder;
+``encoder`` is by number of spatial dimensions, ``encoder_options`` by encoder; ``joint_from`` is
+None where a size does not say;
 ``decoder_channels`` holds as many levels as the deepest encoder has, finest first.
 """

@@ -61,6 +61,27 @@ def test_sizes_are_values_and_arguments_go_over_them() -> None:
     assert faithful.decode.rises[0].low_paths[0].up[0].kernel_size == (4, 4)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_joint_size_is_options_of_the_smallest(dims: int) -> None:
+    torch.manual_seed(0)
+    named = differseg("joint", spatial_dims=dims, in_channels=[1, 1, 1]).eval()
+    torch.manual_seed(0)
+    spelled = differseg(
+        "tiny", spatial_dims=dims, in_channels=[1, 1, 1], decoder="unet", joint_from=1
+    ).eval()
+    image = torch.randn(1, 3, *[32] * dims)
+    with torch.no_grad():
+        assert torch.equal(named(image), spelled(image))
+        maps = named.explain(image)[1]
+    assert [tuple(level.shape) for level in maps] == [(1, 3, *[16] * dims)]
+
+
+def test_one_modality_needs_no_joint_level() -> None:
+    network = differseg("joint", spatial_dims=2, in_channels=[1]).eval()
+    assert len(network.deepen) == 0
+    assert network(torch.randn(1, 1, 32, 32)).shape == (1, 1, 32, 32)
+
+
 def test_a_configuration_makes_the_network() -> None:
     parser = ConfigParser(
         {
