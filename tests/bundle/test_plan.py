@@ -128,14 +128,17 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path) -> None:
     ("dims", "patch"),
     [pytest.param(3, (32, 32, 32), marks=pytest.mark.slow), (2, (64, 64))],
 )
-def test_memory_model_says_what_autograd_saves(dims: int, patch: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("size", ["tiny", "joint"])
+def test_memory_model_says_what_autograd_saves(
+    dims: int, patch: tuple[int, ...], size: str
+) -> None:
     import torch
 
     from differseg_med.losses import DeepSupervisionLoss, StructureLoss
     from differseg_med.networks import DifferSeg
 
     network = DifferSeg(
-        spatial_dims=dims, in_channels=[1, 1], size="tiny", deep_supervision=True
+        spatial_dims=dims, in_channels=[1, 1], size=size, deep_supervision=True
     ).train()
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     saved: dict[int, int] = {}
@@ -152,4 +155,4 @@ def test_memory_model_says_what_autograd_saves(dims: int, patch: tuple[int, ...]
             network(torch.rand(1, 2, *patch)), label
         )
     measured = sum(saved.values()) / np.prod(patch)
-    assert saved_bytes_per_voxel("tiny", 2, dims) == pytest.approx(measured, rel=0.1)
+    assert saved_bytes_per_voxel(size, 2, dims) == pytest.approx(measured, rel=0.1)
