@@ -166,7 +166,7 @@ def peers(heavy: bool) -> dict[str, Callable[[], nn.Module]]:
     base: dict[str, Callable[[], nn.Module]] = {
         "SegResNet-16": lambda: SegResNet(3, init_filters=16, in_channels=2, out_channels=1),
         "DifferSeg tiny": lambda: _sized("tiny"),
-        "DifferSeg tiny, one encoder below level 0": lambda: _sized("tiny", joint_from=1),
+        "DifferSeg joint": lambda: _sized("joint"),
     }
     if heavy:
         return base | {
@@ -182,5 +182,5 @@ def peers(heavy: bool) -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def _sized(size: str, **options: int) -> DifferSeg:
-    return DifferSeg(3, [1, 1], size=size, deep_supervision=False, **options)
+def _sized(size: str) -> DifferSeg:
+    return DifferSeg(3, [1, 1], size=size, deep_supervision=False)

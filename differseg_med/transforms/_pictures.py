@@ -75,29 +75,34 @@ class StandardizePicturesd(MapTransform):
         out = parts[0].new_empty((sum(widths), *parts[0].shape[1:]), dtype=torch.float32)
         places = torch.split(out, widths)
         for place, part, modality in zip(places, parts, self.modalities, strict=True):
-            unit = self._unit(part, modality)
+            unit, scale = self._unit(part, modality)
             means, deviations = _IMAGENET if modality.name == "rgb" else _HALF
             column = (len(means), *[1] * (unit.ndim - 1))
-            torch.sub(unit, unit.new_tensor(means).view(column), out=place)
-            place.div_(unit.new_tensor(deviations).view(column))
+            mean, deviation = (torch.tensor(v).view(column) for v in (means, deviations))
+            torch.mul(unit, (scale / deviation).to(unit.device), out=place)
+            place.sub_((mean / deviation).to(unit.device))
         return out
 
-    def _unit(self, part: torch.Tensor, modality: Modality) -> torch.Tensor:
-        """Values in [0, 1], of as many channels as the result has."""
-        unit = (
-            self._bytes(part, modality) if self.byte_range else normalize_modality(part, modality)
+    def _unit(self, part: torch.Tensor, modality: Modality) -> tuple[torch.Tensor, float]:
+        """Values of as many channels as the result has, and what brings them to [0, 1]."""
+        unit, scale = (
+            (self._bytes(part, modality), 1 / _BYTE)
+            if self.byte_range
+            else (normalize_modality(part, modality), 1.0)
         )
-        return torch.cat([unit] * 3) if self.repeat and modality.channels == 1 else unit
+        wide = torch.cat([unit] * 3) if self.repeat and modality.channels == 1 else unit
+        return wide, scale
 
     def _bytes(self, part: torch.Tensor, modality: Modality) -> torch.Tensor:
-        highest = float(part.max())  # NaN where the stream is absent
+        lowest, highest = (float(value) for value in part.aminmax())  # NaN where it is absent
         if highest > _BYTE + _ROUNDING:
             raise StudyError(
                 "E_UNSUPPORTED",
                 f"{modality.name} has values up to {highest:g}, expected 8 bits",
                 "Convert it to 8 bits, or leave byte_range off.",
             )
-        return (part.float() / _BYTE).clamp_(0.0, 1.0)
+        inside = 0 <= lowest and highest <= _BYTE
+        return part.float() if inside else part.float().clamp(0.0, _BYTE)
 
 
 def _plain(image: torch.Tensor) -> torch.Tensor:
