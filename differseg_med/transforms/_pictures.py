@@ -101,7 +101,7 @@ class StandardizePicturesd(MapTransform):
                 f"{modality.name} has values up to {highest:g}, expected 8 bits",
                 "Convert it to 8 bits, or leave byte_range off.",
             )
-        inside = 0 <= lowest and highest <= _BYTE
+        inside = lowest >= 0 and highest <= _BYTE
         return part.float() if inside else part.float().clamp(0.0, _BYTE)
 
 
