@@ -55,6 +55,7 @@ class Profile:
         robustness: experiments that have robustness curves.
         first: the experiment that all others are compared with.
         page: what the page of results and its files are called.
+        remark: what the page says of how long these trainings are.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Profile:
     robustness: tuple[str, ...]
     first: str
     page: str
+    remark: str
 
     @property
     def experiments(self) -> tuple[str, ...]:
@@ -127,6 +129,7 @@ def read_plan(profile: str, path: Path = DECLARED) -> Plan:
         robustness=tuple(values.get("robustness", content["robustness"])),
         first=values.get("first", content["first"]),
         page=values.get("page", content["page"]),
+        remark=values["remark"],
     )
     for name in (*chosen.experiments, *chosen.robustness, chosen.first):
         if name not in experiments:

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.accuracy.bench import BASELINES
 from benchmarks.accuracy.disturb import LEVELS
 from benchmarks.accuracy.findings import factors
-from benchmarks.accuracy.plan import Plan
+from benchmarks.accuracy.plan import Plan, Profile
 from benchmarks.accuracy.plots import plot_dice, plot_robustness, plot_subsets
 from benchmarks.accuracy.results import Results
 from differseg_med.engine import describe_environment
@@ -69,7 +69,7 @@ def _heading(results: Results) -> list[str]:
     return [
         "# Accuracy",
         "",
-        *_what(profile.data),
+        *_what(profile),
         f"- **Profile** `{profile.name}` of `benchmarks/accuracy/experiments.yaml`: {overrides}; "
         f"everything else as in the bundle `{results.plan.bundle}`.",
         f"- **Machine** {_processor()}, {here['cpus']} cores, {here['threads']} thread per "
@@ -85,8 +85,8 @@ def _heading(results: Results) -> list[str]:
     ]
 
 
-def _what(data: str) -> list[str]:
-    if data == "phantom":
+def _what(profile: Profile) -> list[str]:
+    if profile.data == "phantom":
         return [
             "Phantoms, a handful of steps: a proof that every part runs. **The figures say nothing "
             "about the networks.**",
@@ -97,10 +97,8 @@ def _what(data: str) -> list[str]:
         "order, augmentation, steps, optimiser, schedule, averaging and loss. The test patients "
         "are the ten of the bundle's datalist, with crop margins of 20 to 50 mm drawn anew "
         "(seed 0), on the PET's grid. Two baselines without a network stand beside every figure, "
-        "since the crop gives a part of the answer away. These are short trainings on a processor: "
-        "they compare networks under a small budget, they are not what any of them can reach. The "
-        "shipped weights, trained longer, are in the "
-        "[model card](../../bundles/sts_petctmr/docs/README.md).",
+        f"since the crop gives a part of the answer away. {profile.remark} What is shipped is in "
+        "the [model card](../../bundles/sts_petctmr/docs/README.md).",
         "",
     ]
 
@@ -151,7 +149,7 @@ def _cost_table(results: Results) -> list[str]:
         if cost is None:
             continue
         runs = [row for row in results.runs if row["experiment"] == name]
-        seconds = [float(row["train_cpu_s"]) / float(row["steps"]) for row in runs]
+        seconds = [float(r["train_cpu_s"]) / float(r["steps"]) for r in runs if r["steps"]]
         subset_runs = sum(r["experiment"] == name for r in results.subsets) / len(runs)
         case = sum(float(r["subsets_cpu_s"]) for r in runs) / len(runs) / subset_runs
         rows.append([
@@ -161,7 +159,7 @@ def _cost_table(results: Results) -> list[str]:
             f"{float(cost['peak_step_mb']):.0f}",
             f"{1000 * float(cost['step_s']):.0f}",
             f"{1000 * float(cost['forward_s']):.0f}",
-            f"{1000 * sum(seconds) / len(seconds):.0f}",
+            f"{1000 * sum(seconds) / len(seconds):.0f}" if seconds else "-",
             f"{1000 * case:.0f}",
         ])  # fmt: skip
     if not rows:
