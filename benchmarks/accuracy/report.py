@@ -67,7 +67,7 @@ def _heading(results: Results) -> list[str]:
     )
     overrides = ", ".join(f"{k} {v}" for k, v in profile.overrides.items() if k != "val_interval")
     return [
-        "# Accuracy",
+        "# Accuracy" if profile.page == "accuracy" else f"# Accuracy, profile `{profile.name}`",
         "",
         *_what(profile),
         f"- **Profile** `{profile.name}` of `benchmarks/accuracy/experiments.yaml`: {overrides}; "
@@ -214,9 +214,10 @@ def _subset_table(results: Results) -> list[str]:
 def _drops(results: Results) -> list[str]:
     """Falls with one modality missing, ours against the peer that falls least."""
     subsets = results.subset_names()
-    count = subsets[0].count("+")
+    whole = subsets[0].split("+")
     lines = []
-    for subset in [name for name in subsets if name.count("+") == count - 1]:
+    for subset in [name for name in subsets if name.count("+") == len(whole) - 2]:
+        (missing,) = set(whole) - set(subset.split("+"))
         falls = {name: results.subset(name, subset).drop for name in results.names}
         groups = {name: results.plan.experiments[name].group for name in falls}
         least = {
@@ -227,12 +228,12 @@ def _drops(results: Results) -> list[str]:
             return []
         ours, peer = least["ours"], least["peer"]
         lines.append(
-            f"- {subset} alone: of ours {results.title(ours)} falls least ({falls[ours]:+.3f}), "
+            f"- {missing}: of ours {results.title(ours)} falls least ({falls[ours]:+.3f}), "
             f"of the peers {results.title(peer)} ({falls[peer]:+.3f}); "
             f"{results.title(results.plan.profile.first)}: "
             f"{falls[results.plan.profile.first]:+.3f}."
         )
-    return ["One modality missing, fall of Dice (positive is worse):", "", *lines, ""]
+    return ["Fall of Dice with one modality missing (positive is worse):", "", *lines, ""]
 
 
 def _robustness_table(results: Results, names: Sequence[str]) -> list[str]:
