@@ -49,7 +49,7 @@ def plot_dice(results: Results, path: Path) -> None:
 def plot_subsets(results: Results, names: Sequence[str], path: Path) -> None:
     """How far Dice falls without some of the modalities."""
     subsets = results.subset_names()[1:]
-    figure, axes = plt.subplots(figsize=(7.5, 3.8))
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     width = 0.8 / max(1, len(names))
     for number, name in enumerate(names):
         drops = [results.subset(name, subset) for subset in subsets]
@@ -59,13 +59,13 @@ def plot_subsets(results: Results, names: Sequence[str], path: Path) -> None:
     axes.set_xticks(range(len(subsets)), [s.replace("+", "\n+ ") for s in subsets])
     axes.set_ylabel("fall of mean Dice\nagainst all modalities")
     axes.axhline(0, color="black", lw=0.8)
-    axes.legend(fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    figure.legend(fontsize=7, ncols=1, loc="outside upper left")
     _finish(figure, axes, path)
 
 
 def plot_robustness(results: Results, names: Sequence[str], path: Path) -> None:
     """Mean Dice over the level of each disturbance."""
-    figure, grid = plt.subplots(2, 3, figsize=(9, 5), sharey=True)
+    figure, grid = plt.subplots(2, 3, figsize=(9, 5.4), sharey=True, layout="constrained")
     for axes, kind in zip(grid.flat, LEVELS, strict=True):
         for number, name in enumerate(names):
             points = results.curve(name, kind)
@@ -76,7 +76,8 @@ def plot_robustness(results: Results, names: Sequence[str], path: Path) -> None:
         axes.grid(alpha=0.3)
     grid[0, 0].set_ylabel("mean Dice")
     grid[1, 0].set_ylabel("mean Dice")
-    grid[0, 0].legend(fontsize=6)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, ncols=2, loc="outside upper left")
     _finish(figure, None, path)
 
 
@@ -91,7 +92,8 @@ def _finish(figure: Any, axes: Any, path: Path) -> None:
         axes.grid(alpha=0.3, axis="both")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     plt.close(figure)
