@@ -32,7 +32,7 @@ LABELS = {
 def plot_dice(results: Results, path: Path) -> None:
     """Mean Dice per experiment: interval over patients, a dot per seed."""
     names = [*reversed(BASELINES), *reversed(results.names)]
-    figure, axes = plt.subplots(figsize=(7.5, 0.34 * len(names) + 1.1))
+    figure, axes = plt.subplots(figsize=(10, 0.34 * len(names) + 1.1))
     for place, name in enumerate(names):
         found = results.summary(name)["dice"]
         color = _color(results, name)
@@ -42,7 +42,7 @@ def plot_dice(results: Results, path: Path) -> None:
         if len(seeds) > 1:
             axes.plot(seeds, [place] * len(seeds), "|", color="black", ms=9)
     axes.set_yticks(range(len(names)), [results.title(name) for name in names])
-    axes.set_xlabel("mean Dice, 95 % interval over patients; | is a seed")
+    axes.set_xlabel("mean Dice, 95 % interval; | is a seed")
     _finish(figure, axes, path)
 
 
