@@ -59,7 +59,7 @@ def write_report(plan: Plan, folder: Path, out: Path) -> Path:
 def _heading(results: Results) -> list[str]:
     here, profile = describe_environment(), results.plan.profile
     packages = here["packages"]
-    trained = [row for row in results.runs if row["steps"]]
+    trained = [row for row in results.runs if row["train_cpu_s"]]
     minutes = sum(float(row["train_cpu_s"]) for row in trained) / 60
     days = sorted({row["started"][:10] for row in results.runs})
     commits = sorted(
@@ -149,7 +149,7 @@ def _cost_table(results: Results) -> list[str]:
         if cost is None:
             continue
         runs = [row for row in results.runs if row["experiment"] == name]
-        seconds = [float(r["train_cpu_s"]) / float(r["steps"]) for r in runs if r["steps"]]
+        seconds = [float(r["train_cpu_s"]) / float(r["steps"]) for r in runs if r["train_cpu_s"]]
         subset_runs = sum(r["experiment"] == name for r in results.subsets) / len(runs)
         case = sum(float(r["subsets_cpu_s"]) for r in runs) / len(runs) / subset_runs
         rows.append([

@@ -95,7 +95,7 @@ def test_exported(name: str) -> None:
 
 
 def test_shipped_weights_fit_the_default_network(root: Path) -> None:
-    network = DifferSeg(3, (1, 1, 1), size="tiny")
+    network = DifferSeg(3, (1, 1, 1), size="joint")
     path = root / "bundles" / "sts_petctmr" / "models" / "model.pt"
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state.get("model", state))
