@@ -120,8 +120,7 @@ class DifferSeg(nn.Module):
     ) -> None:
         super().__init__()
         plan = lookup(SIZES, size, "size")
-        usual = default_norm(spatial_dims)
-        norm, act = norm or usual, act or plan["act"]
+        norm, act = norm or default_norm(spatial_dims), act or plan["act"]
         streams = stream_channels(in_channels)
         encoder = make_encoder(spatial_dims, encoder, plan, encoder_options, norm, act)
         decoder = decoder or plan["decoder"]
@@ -132,8 +131,8 @@ class DifferSeg(nn.Module):
         self.deep_supervision, self._mode = deep_supervision, LINEAR[spatial_dims]
         self.explains = fusion == "dpf" or len(streams) == 1
         fused, wides = channels if len(streams) > 1 else [], encoder.out_channels
-        joint_from = plan.get("joint_from") if joint_from is None else joint_from
-        self.deepen = cut_encoder(encoder, joint_from if fused else None, channels)
+        level = plan.get("joint_from") if joint_from is None else joint_from
+        self.deepen = cut_encoder(encoder, level if fused else None, channels)
         fused = fused[: len(wides) - len(self.deepen)]
         self.encode = share_encoder(encoder, streams, encoder_sharing)
         self.receive = nn.ModuleList(
