@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.case_quality.conditions import without  # noqa: E402
 from differseg_med.bundle import find_bundle, load_predictor  # noqa: E402
 from differseg_med.data import stack_on_reference  # noqa: E402
-from differseg_med.engine._inputs import ReadOptions, Wanted, read_inputs  # noqa: E402
-from differseg_med.engine._predict import explain, predict  # noqa: E402
+from differseg_med.engine import ReadOptions, Wanted, predict, read_inputs  # noqa: E402
+from differseg_med.engine._predict import explain  # noqa: E402
 from differseg_med.metrics import dice  # noqa: E402
 
 
