@@ -15,6 +15,7 @@ from benchmarks.accuracy.plan import Plan, Profile
 from benchmarks.accuracy.plots import plot_dice, plot_robustness, plot_subsets
 from benchmarks.accuracy.results import Results
 from differseg_med.engine import describe_environment
+from differseg_med.errors import UsageError
 
 __all__ = ["write_report"]
 
@@ -29,8 +30,17 @@ def write_report(plan: Plan, folder: Path, out: Path) -> Path:
 
     Returns:
         The page.
+
+    Raises:
+        UsageError: ``E_OPTION`` while the experiment that all are compared with has no runs.
     """
     results, stem = Results(plan, folder), plan.profile.page
+    if plan.profile.first not in results.names:
+        raise UsageError(
+            "E_OPTION",
+            f"{plan.profile.first!r}, which all others are compared with, has no runs yet",
+            "Run train first.",
+        )
     out.mkdir(parents=True, exist_ok=True)
     (out / "data").mkdir(exist_ok=True)
     for table in sorted(folder.glob("*.csv")):

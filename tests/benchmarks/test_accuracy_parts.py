@@ -274,6 +274,12 @@ def test_a_page_is_made_from_the_tables_alone(tables: Path, tmp_path: Path) -> N
         assert len(list(csv.DictReader(file))) == 2 * 2 * 3 + 6
 
 
+def test_a_page_needs_what_all_are_compared_with(tables: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"E_OPTION.*'joint_more_dropout'.*no runs yet"):
+        write_report(read_plan("recipe"), tables, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
 def test_nnunet_gets_the_same_crops_and_is_judged_alike(tmp_path: Path) -> None:
     folders = write_phantom_nifti(tmp_path, 2, leave_out={"mr_t1": [1]})
     entries = [

@@ -26,6 +26,7 @@ def test_one_network_from_data_to_page(tmp_path: Path, monkeypatch: pytest.Monke
         overrides={**plan.profile.overrides, "max_epochs": 1, "val_interval": 1},
         stages=(("unet",),),
         robustness=("unet",),
+        first="unet",
         learning_rates=(0.001, 0.003),
         search_epochs=1,
     )
